@@ -1,0 +1,14 @@
+// Time. Microseconds everywhere; wall time counts from 1970-01-01 UTC.
+#pragma once
+
+#include "base/base.h"
+
+int64_t clock_mono_us(void); // never steps: deadlines, durations
+int64_t clock_wall_us(void); // may step: what people read
+
+// PostgreSQL counts from 2000-01-01.
+#define PG_EPOCH_US INT64_C(946684800000000)
+
+#define CLOCK_TEXT_MAX 48
+// "2026-11-23T15:44:00.123456Z" (years 0001 to 9999; others as a number of microseconds).
+size_t clock_text(int64_t wall_us, char buf[CLOCK_TEXT_MAX]);

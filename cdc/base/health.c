@@ -1,0 +1,71 @@
+#include "base/health.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+
+static const char *const names[] = {"starting", "live", "stale", "down"};
+
+void health_init(struct health *h)
+{
+    *h = (struct health){.lock = PTHREAD_MUTEX_INITIALIZER, .since_us = clock_wall_us()};
+}
+
+void health_set(struct health *h, enum health_state state, const char *text)
+{
+    pthread_mutex_lock(&h->lock);
+    bool changed = h->state != state;
+    if (changed) {
+        h->state = state;
+        h->since_us = clock_wall_us();
+    }
+    if (strncmp(h->text, text, sizeof h->text - 1) != 0) {
+        snprintf(h->text, sizeof h->text, "%s", text);
+        changed = true;
+    }
+    for (size_t i = 0; changed && i < HEALTH_WATCHERS_MAX; i++) {
+        if (h->watchers[i].wake)
+            h->watchers[i].wake(h->watchers[i].arg);
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
+enum health_state health_get(struct health *h, int64_t *ret_since_us, char *text, size_t size)
+{
+    pthread_mutex_lock(&h->lock);
+    enum health_state state = h->state;
+    if (ret_since_us)
+        *ret_since_us = h->since_us;
+    if (text)
+        snprintf(text, size, "%s", h->text);
+    pthread_mutex_unlock(&h->lock);
+    return state;
+}
+
+void health_watch(struct health *h, void (*wake)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&h->lock);
+    size_t i = 0;
+    while (i < HEALTH_WATCHERS_MAX && h->watchers[i].wake)
+        i++;
+    CHECK(i < HEALTH_WATCHERS_MAX);
+    h->watchers[i].wake = wake;
+    h->watchers[i].arg = arg;
+    pthread_mutex_unlock(&h->lock);
+}
+
+void health_unwatch(struct health *h, void (*wake)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&h->lock);
+    for (size_t i = 0; i < HEALTH_WATCHERS_MAX; i++) {
+        if (h->watchers[i].wake == wake && h->watchers[i].arg == arg)
+            h->watchers[i].wake = NULL;
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
+const char *health_state_name(enum health_state state)
+{
+    CHECK((size_t)state < ARRAY_LEN(names));
+    return names[state];
+}

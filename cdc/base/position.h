@@ -1,0 +1,54 @@
+// Positions: where a change stands in the source's history, and the cursor that names it to
+// clients.
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+typedef uint64_t lsn_t; // a WAL position; 0 is invalid
+
+#define LSN_TEXT_MAX 18 // "FFFFFFFF/FFFFFFFF" and NUL
+// "%X/%X" into buf (LSN_TEXT_MAX bytes); returns buf.
+const char *lsn_text(lsn_t lsn, char *buf);
+#define LSN_FMT      "%X/%X"
+#define LSN_ARG(lsn) (unsigned)((lsn) >> 32), (unsigned)((lsn)&0xffffffff)
+// False unless text is exactly one LSN.
+bool lsn_parse(const char *text, lsn_t *ret_lsn);
+
+// (commit LSN, ordinal of the change in its transaction).
+struct position {
+    lsn_t lsn;
+    uint64_t ordinal;
+};
+
+// The ordinal behind the last change of a transaction: having (L, ORDINAL_END) is having all of L.
+// Above it stand the positions of what does not come from WAL: 2^40 + i.
+#define ORDINAL_END ((UINT64_C(1) << 40) - 1)
+
+static inline int position_cmp(struct position a, struct position b)
+{
+    if (a.lsn != b.lsn)
+        return a.lsn < b.lsn ? -1 : 1;
+    return a.ordinal == b.ordinal ? 0 : a.ordinal < b.ordinal ? -1 : 1;
+}
+
+// "Everything whose commit begins before lsn": a commit can begin exactly at lsn, so one before it.
+static inline struct position position_before(lsn_t lsn)
+{
+    return (struct position){lsn ? lsn - 1 : 0, ORDINAL_END};
+}
+
+// What a client holds. `attempt` tells apart two decodings of one transaction (Begin.attempt); it
+// matters only to a cursor inside that transaction.
+struct cursor {
+    uint64_t stream_id;
+    uint32_t timeline;
+    struct position at; // the last position that the holder has
+    uint32_t attempt;
+};
+
+#define CURSOR_TEXT_MAX 72
+// "<stream id, 16 hex>.<timeline>.<lsn>.<ordinal>[.<attempt>]", all hex; returns its length.
+size_t cursor_text(const struct cursor *c, char buf[CURSOR_TEXT_MAX]);
+// False unless the n bytes are exactly one cursor.
+bool cursor_parse(const char *text, size_t n, struct cursor *ret_c);

@@ -1,0 +1,45 @@
+// The source: one replication slot, read, decoded and appended to the journal, and acknowledged as
+// far as `safe` allows. Runs in its caller's thread.
+#pragma once
+
+#include "base/health.h"
+#include "journal/journal.h"
+
+struct source_options {
+    const char *conninfo;      // a connection string or URL, as the user gave it
+    const char *password_file; // or NULL; read again at each connect
+    const char *slot;          // the stream's name too
+    char *const *publications;
+    size_t publication_count;
+    char *const *tables; // globs: which tables a publication is created for, and which are kept
+    size_t table_count;
+    char *const *exclude_columns; // globs over schema.table.column: never stored
+    size_t exclude_column_count;
+    char *const *mask_columns; // globs: stored as "****"
+    size_t mask_column_count;
+    bool messages; // logical messages (server 14+)
+    bool create;   // create publication and slot when missing
+    size_t batch_bytes;
+    int64_t row_bytes_max; // a larger row is an error of the data; at most 1 GiB, PostgreSQL's own
+};
+
+struct source;
+
+struct source *source_new(const struct source_options *o, struct journal *j, struct health *h);
+void source_free(struct source *s);
+// The LSN up to which every gating sink is done (UINT64_MAX: none holds). The source acknowledges
+// the lower of it and the journal's watermark.
+void source_set_gate(struct source *s, lsn_t (*durable)(void *arg), void *arg);
+// Returns 0 after source_stop, -1 with an error that does not pass by itself.
+int source_run(struct source *s, struct err *e) MUST_CHECK;
+// Async-signal-safe, any thread: source_run returns soon.
+void source_stop(struct source *s);
+// Any thread: something moved that acknowledgement or room depends on.
+void source_wake(struct source *s);
+
+// Preflight, `rowcast check`: prints every finding with cause and remedy to out; *ret_bad counts
+// what would stop `run`. -1: not even a connection (e says why; printed too).
+int source_check(const struct source_options *o, struct buf *out, int *ret_bad,
+                 struct err *e) MUST_CHECK;
+// `rowcast schema --source`: a preview of the generated schema from the catalog of the server.
+int source_schema(const struct source_options *o, struct buf *out, struct err *e) MUST_CHECK;

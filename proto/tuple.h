@@ -1,0 +1,19 @@
+// A row as pgoutput sends it: a tagged value a column, in the order of the Relation message.
+#pragma once
+
+#include "base/base.h"
+
+enum value_state { VALUE_NULL = 'n', VALUE_UNCHANGED = 'u', VALUE_TEXT = 't' };
+
+struct value {
+    const char *text; // VALUE_TEXT: n bytes, not NUL-terminated, borrowed from the message
+    uint32_t n;
+    uint8_t state; // enum value_state
+};
+
+#define COLUMNS_MAX 1600 // PostgreSQL's own limit (MaxHeapAttributeNumber)
+
+struct tuple {
+    uint16_t n;
+    struct value *values;
+};

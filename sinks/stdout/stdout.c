@@ -1,0 +1,1 @@
+#include "sinks/stdout/stdout.h"

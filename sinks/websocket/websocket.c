@@ -1,0 +1,1 @@
+#include "sinks/websocket/websocket.h"
