@@ -109,7 +109,8 @@ struct change {
     uint64_t ordinal;
     struct slice key, before, after;
     struct slice unchanged;                      // packed varints: field numbers
-    struct slice exact, exact_before, exact_key; // first Exact of each; iterate with change_exact
+    struct slice exact, exact_before, exact_key; // whole fields, tags included; see change_exact
+    struct slice omitted;                        // packed varints: field numbers
     struct slice truncate, message;
     bool last;
     struct slice body; // the whole Change
@@ -135,8 +136,9 @@ void batch_add_relation(struct batch_builder *bb, const struct relation *r);
 uint64_t batch_add_change(struct batch_builder *bb, const struct change *c);
 // A change that was decoded but is filtered (excluded table): takes its ordinal, stores nothing.
 void batch_skip_change(struct batch_builder *bb);
-// Closes the transaction, marks its last change `last` if it still stands in this batch.
-void batch_add_end(struct batch_builder *bb, lsn_t end_lsn);
+// Closes the transaction, marks its last change `last` if it still stands in this batch. False: it
+// left nothing behind (no change, or all skipped); end_lsn is then a matter of progress.
+bool batch_add_end(struct batch_builder *bb, lsn_t end_lsn);
 // The source has nothing in flight below lsn.
 void batch_add_progress(struct batch_builder *bb, lsn_t lsn);
 void batch_add_gap(struct batch_builder *bb, lsn_t from, lsn_t to, const char *reason);
@@ -148,7 +150,7 @@ bool batch_builder_full(const struct batch_builder *bb);
 struct batch *batch_builder_take(struct batch_builder *bb, bool partial);
 // Forgets everything, also the open transaction (the connection was lost).
 void batch_builder_reset(struct batch_builder *bb);
-// Inside a transaction: how many changes it has had so far, and their running hash (XXH3 over
-// each change's bytes without its `last`, chained as the seed of the next).
+// Inside a transaction: how many of its changes were stored so far (skipped ones are not), and
+// their running hash (XXH3 over each change's bytes without its `last`, chained as the next seed).
 uint64_t batch_builder_txn_changes(const struct batch_builder *bb);
 uint64_t batch_builder_txn_hash(const struct batch_builder *bb);
