@@ -1,1 +1,188 @@
-#include "base/base.h"
+// Order of life: journal, then sinks, then the source in this thread; and back in reverse. Signals
+// are taken by a thread of their own, so that no other one is ever interrupted.
+//
+// Failure: a sink or the journal that cannot go on is noticed by the watch thread, which stops the
+// source; pipeline_run then returns that error, after the others were stopped cleanly.
+#include "pipeline.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define WATCH_INTERVAL_MS 250
+#define SINKS_MAX         3
+
+struct pipeline {
+    const struct pipeline_options *o;
+    struct health health;
+    struct journal *journal;
+    struct source *source;
+    struct sink *sinks[SINKS_MAX];
+    size_t sink_count;
+    struct websocket_options websocket; // with the health filled in
+
+    pthread_t watcher;
+    bool watching;
+    int signals; // signalfd
+    _Atomic bool done;
+    bool failed; // written by the watcher, read after it was joined
+    struct err failure;
+};
+
+// ---- the gate ----
+
+static lsn_t gate(void *arg)
+{
+    struct pipeline *p = arg;
+    lsn_t safe = UINT64_MAX;
+    for (size_t i = 0; i < p->sink_count; i++) {
+        lsn_t lsn = p->sinks[i]->ops->durable(p->sinks[i]);
+        safe = lsn < safe ? lsn : safe;
+    }
+    return safe;
+}
+
+static void on_durable(void *arg)
+{
+    struct pipeline *p = arg;
+    source_wake(p->source);
+}
+
+// ---- the watcher: signals and failures ----
+
+static void on_signal(struct pipeline *p, bool *first)
+{
+    struct signalfd_siginfo info;
+    if (read(p->signals, &info, sizeof info) != (ssize_t)sizeof info)
+        return;
+    if (!*first) {
+        log_warn("stopping at once", "signal=%u", info.ssi_signo);
+        _exit(128 + (int)info.ssi_signo);
+    }
+    *first = false;
+    log_info("stopping", "signal=%u", info.ssi_signo);
+    source_stop(p->source);
+}
+
+static void look_for_failure(struct pipeline *p)
+{
+    if (p->failed)
+        return;
+    p->failed = journal_failed(p->journal, &p->failure);
+    for (size_t i = 0; i < p->sink_count && !p->failed; i++)
+        p->failed = p->sinks[i]->ops->failed(p->sinks[i], &p->failure);
+    if (p->failed)
+        source_stop(p->source);
+}
+
+static void *watch(void *arg)
+{
+    struct pipeline *p = arg;
+    bool first = true;
+    while (!p->done) {
+        struct pollfd fd = {.fd = p->signals, .events = POLLIN};
+        if (poll(&fd, 1, WATCH_INTERVAL_MS) == 1)
+            on_signal(p, &first);
+        look_for_failure(p);
+        // A gating sink may have moved without the journal: the source must hear of it.
+        source_wake(p->source);
+    }
+    return NULL;
+}
+
+static int watch_start(struct pipeline *p, struct err *e)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    // Blocked before any other thread exists: they inherit it.
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    p->signals = signalfd(-1, &set, SFD_CLOEXEC);
+    if (p->signals < 0)
+        return err_errno(e, ERR_INTERNAL, "signalfd");
+    return 0;
+}
+
+// ---- life ----
+
+static int sink_start(struct pipeline *p, const struct sink_ops *ops, const void *options,
+                      struct err *e)
+{
+    CHECK(p->sink_count < SINKS_MAX);
+    if (ops->start(options, p->journal, &p->sinks[p->sink_count], e) != 0)
+        return -1;
+    CHECK(p->sinks[p->sink_count]->ops == ops);
+    p->sink_count++;
+    return 0;
+}
+
+static int start(struct pipeline *p, struct err *e)
+{
+    const struct pipeline_options *o = p->o;
+    if (watch_start(p, e) != 0 || journal_open(&o->journal, &p->journal, e) != 0)
+        return -1;
+    p->source = source_new(&o->source, p->journal, &p->health);
+    if (o->websocket) {
+        p->websocket = *o->websocket;
+        p->websocket.health = &p->health;
+        if (sink_start(p, &websocket_sink, &p->websocket, e) != 0)
+            return -1;
+    }
+    if (o->kafka && sink_start(p, &kafka_sink, o->kafka, e) != 0)
+        return -1;
+    if (o->std_out && sink_start(p, &stdout_sink, o->std_out, e) != 0)
+        return -1;
+    source_set_gate(p->source, gate, p);
+    journal_on_durable(p->journal, on_durable, p);
+    CHECK(pthread_create(&p->watcher, NULL, watch, p) == 0);
+    p->watching = true;
+    return 0;
+}
+
+static void stop(struct pipeline *p)
+{
+    p->done = true;
+    if (p->watching)
+        pthread_join(p->watcher, NULL);
+    // From here a second signal has its default effect: the process ends at once.
+    if (p->signals >= 0) {
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGTERM);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    }
+    for (size_t i = p->sink_count; i-- > 0;)
+        p->sinks[i]->ops->stop(p->sinks[i], p->o->stop_grace_us);
+    p->sink_count = 0;
+    if (p->journal)
+        journal_on_durable(p->journal, NULL, NULL);
+    source_free(p->source);
+    journal_close(p->journal);
+    if (p->signals >= 0)
+        close(p->signals);
+}
+
+int pipeline_run(const struct pipeline_options *o, struct err *e)
+{
+    struct pipeline p = {.o = o, .signals = -1};
+    health_init(&p.health);
+    int r = start(&p, e);
+    if (r == 0)
+        r = source_run(p.source, e);
+    stop(&p);
+    if (r == 0 && p.failed) {
+        *e = p.failure;
+        r = -1;
+    }
+    return r;
+}
