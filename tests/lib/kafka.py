@@ -82,10 +82,12 @@ class Kafka:
         topic = confluent_kafka.admin.NewTopic(
             name, num_partitions=partitions, replication_factor=1,
             config={k.replace("_", "."): str(v) for k, v in config.items()})
-        self.admin().create_topics([topic])[name].result(timeout=30)
+        admin = self.admin()  # must live until the result is there
+        admin.create_topics([topic])[name].result(timeout=30)
 
     def delete_topic(self, name):
-        self.admin().delete_topics([name])[name].result(timeout=30)
+        admin = self.admin()
+        admin.delete_topics([name])[name].result(timeout=30)
 
     def produce(self, topic, value, key=None):
         """Writes one record and waits for it."""

@@ -10,8 +10,8 @@ import subprocess
 
 import psycopg
 
-from . import paths
-from .process import Process, as_user, children
+from . import paths, process
+from .process import Process
 from .wait import free_port, wait_for
 
 OLDEST, DEBIAN, NEWEST = 10, 15, 18
@@ -88,7 +88,7 @@ class Postgres:
 
     def kill9(self):
         """SIGKILL to every process of the server."""
-        everyone = children(self.process.pid)
+        everyone = process.children(self.process.pid)
         self.process.kill9()
         for pid in everyone:
             try:
@@ -96,8 +96,8 @@ class Postgres:
             except ProcessLookupError:
                 pass
         # The next start fails while one is left.
-        wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in everyone),
-                 what="the end of the server's processes")
+        wait_for(lambda: not any(map(process.runs, everyone)),
+                 what="the end of the server's processes", every=0.002)
 
     def restart(self, mode="fast"):
         self.stop(mode)
@@ -213,9 +213,9 @@ def _template(version):
             if os.getuid() == 0:
                 shutil.chown(new, USER)
             subprocess.run(
-                as_user(USER if os.getuid() == 0 else None,
-                        [programs / "initdb", "-D", new / "data", "-U", USER, "-A", "trust",
-                         "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]),
+                process.as_user(USER if os.getuid() == 0 else None,
+                                [programs / "initdb", "-D", new / "data", "-U", USER, "-A", "trust",
+                                 "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]),
                 check=True, stdout=subprocess.DEVNULL)
             (new / "data").rename(template)
             new.rmdir()

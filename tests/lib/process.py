@@ -131,6 +131,14 @@ def children(pid):
         return []
 
 
+def runs(pid):
+    """Whether pid is alive; one that only waits for its parent to take note is not."""
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @atexit.register
 def _end_all():
     for process in reversed(started):
