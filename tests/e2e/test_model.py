@@ -1,0 +1,140 @@
+"""Random work on a real server: what a resuming WebSocket client, Kafka and the journal's dump
+rebuild equals the tables, and comes in commit order."""
+
+import json
+import os
+import random
+
+import pytest
+
+from lib.model import SCHEMA, TABLES, Replay, Writer, place, reference_slot, reference_transactions
+from lib.rowcast import command
+from lib.wait import wait_for
+
+STEPS = int(os.environ.get("MODEL_STEPS", "4000"))
+SEED = int(os.environ.get("MODEL_SEED", "1"))
+
+
+def read_on(rc, replay, start, seed, until):
+    """Reads to `until` in pieces, as a client that loses its connection again and again."""
+    rnd = random.Random(seed)
+    cursor, passed = start, False
+    while not passed:
+        with rc.stream(start=cursor) as s:
+            s.send({"ask": {}})
+            for _ in range(rnd.randrange(1, 2000)):
+                entry = s.entry()
+                replay.take(entry)
+                if entry.get("type") in ("end", "progress"):
+                    high, low = entry.get("end_lsn", entry["lsn"]).split("/")
+                    passed = (int(high, 16) << 32 | int(low, 16)) >= until
+                if passed:
+                    break
+            cursor = s.cursor
+            if rnd.random() < 0.5:
+                s.abort()
+    return cursor
+
+
+def dumped(rc):
+    out = command("journal", "dump", rc.journal)
+    assert out.returncode == 0, out.stderr
+    replay = Replay()
+    for line in out.stdout.splitlines():
+        replay.take(json.loads(line))
+    return replay
+
+
+def from_kafka(kafka, prefix, dump):
+    """The changes that Kafka holds, each once, in the order of their positions."""
+    topics = [t for t in kafka.topics() if t.startswith(prefix + ".")]
+    found = {}
+    for record in kafka.records(*topics):
+        if record.value is None or b'"op"' not in record.value:
+            continue
+        change = json.loads(record.value)
+        if "seq" not in change or change["op"] == "message":
+            continue
+        found.setdefault(place(change), []).append(change)
+    return found
+
+
+def assert_order(pg, replay):
+    reference = reference_transactions(pg)
+    seen = replay.transactions()
+    assert seen == [xid for xid in reference if xid in set(seen)], "not the commit order"
+    missing = [xid for xid in reference if xid not in set(seen)]
+    assert not missing, f"transactions {missing[:5]} are missing"
+
+
+def test_streams_equal_tables(each_pg, kafka, make_rowcast):
+    pg = each_pg
+    prefix = f"model{pg.version}"
+    pg.sql(SCHEMA)
+    reference_slot(pg)
+    rc = make_rowcast("--table", "public.*", "--topic-prefix", prefix, "--kafka-format", "json",
+                      source=pg.conninfo(), kafka=kafka.bootstrap).start()
+    writer = Writer(pg, SEED)
+    client, cursor = Replay(), "earliest"
+    for part in range(4):
+        writer.run(STEPS // 4)
+        cursor = read_on(rc, client, cursor, SEED + part, pg.lsn())
+        if part % 2:
+            rc.restart(kill=part == 3)
+    writer.close()
+    writer.touch()
+    end = pg.lsn()
+    read_on(rc, client, cursor, SEED + 9, end)
+    assert writer.commits > STEPS / 20 and len(client.changes) > STEPS / 4, "hardly any work was done"
+
+    client.state.assert_equals_tables(pg, client.numbers)
+    assert_order(pg, client)
+
+    dump = dumped(rc)
+    assert dump.places() == client.places()
+    dump.state.assert_equals_tables(pg, dump.numbers)
+
+    slot = rc.status()["slot"]
+    pg.wait_confirmed(slot if isinstance(slot, str) else slot["name"], end - 1, deadline=60)
+    found = wait_for(lambda: (lambda f: f if set(f) >= set(dump.places()) else None)(
+        from_kafka(kafka, prefix, dump)), 60, "every change to be in Kafka", every=0.5)
+    assert_kafka(found, dump, pg)
+    assert rc.stop() == 0
+
+
+def assert_kafka(found, dump, pg):
+    assert set(found) == set(dump.places()), "Kafka has changes that the journal has not"
+    replay = Replay()
+    for at in sorted(found):
+        changes = found[at]
+        # A key change is a delete and an insert there; put together it is the update that it was.
+        change = changes[0]
+        ops = {c["op"] for c in changes}
+        if ops == {"delete", "insert"}:
+            gone = next(c for c in changes if c["op"] == "delete")
+            come = next(c for c in changes if c["op"] == "insert")
+            change = {**come, "op": "update", "key": gone["key"]}
+            if "old" in gone:
+                change["old"] = gone["old"]
+        else:
+            assert len(ops) == 1, f"{at}: {changes}"
+        replay.numbers[change["table"]] = dump.used[at]
+        replay.take(change)
+    replay.state.assert_equals_tables(pg, dump.numbers)
+
+
+def test_the_model_sees_a_lost_change():
+    """The check itself can fail: a stream without one of its changes does not pass."""
+    change = {"op": "insert", "table": "public.orders", "lsn": "0/1", "seq": 0, "xid": 1,
+              "key": {"id": 1}, "row": {"id": 1, "note": None}}
+    replay = Replay()
+    replay.take({"type": "relation", "table": "public.orders",
+                 "columns": [{"name": "id", "number": 1}, {"name": "note", "number": 2}]})
+    with pytest.raises(AssertionError, match="no such row"):
+        replay.take({**change, "op": "update"})
+    replay = Replay()
+    replay.numbers["public.orders"] = {"id": 1, "note": 2}
+    replay.take(change)
+    with pytest.raises(AssertionError, match="out of order"):
+        replay.take(change)
+    assert set(TABLES) == set(replay.state.rows)
