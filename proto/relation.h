@@ -64,6 +64,11 @@ struct relation {
     struct slice encoded; // the bytes of a Relation message (no tag); owned
 };
 
+#define RESERVED_MAX UINT16_MAX // reserved numbers of one table
+
+// False for what protobuf does not allow or keeps for itself (19000 to 19999).
+bool number_usable(uint32_t number);
+
 // A table name as SQL would quote it: each part in quotes only where it needs them.
 void table_quote(struct buf *out, const char *schema, const char *name);
 // fnmatch over the quoted name; a glob without a dot matches in schema public too.
@@ -75,6 +80,7 @@ void relation_seal(struct relation *r);
 // From the bytes of a Relation message (outside input: a file, a socket).
 int relation_decode(struct slice bytes, struct relation **ret_r, struct err *e) MUST_CHECK;
 void relation_free(struct relation *r);
-// Same table, columns, kinds, numbers, keys and identity: no new version is needed.
+// Same in all but the id: no new version is needed. Both sealed.
 bool relation_same(const struct relation *a, const struct relation *b);
 const struct column *relation_column(const struct relation *r, uint32_t number); // or NULL
+const char *relation_identity_name(const struct relation *r); // "default", "full" ..
