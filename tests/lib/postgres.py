@@ -37,7 +37,7 @@ CONF = {
 
 
 class Postgres:
-    """A server of its own: data directory, Unix socket and TCP port; not started by the constructor.
+    """A server of its own: data directory, Unix socket, TCP port; not started by the constructor.
 
         pg = Postgres(18, conf={"wal_sender_timeout": "2s"}).start()
         pg.sql("create table t (id int primary key)")

@@ -119,7 +119,8 @@ class Stream:
             try:
                 found.append(self.entry(max(0.01, end - time.monotonic())))
             except TimeoutError:
-                raise AssertionError(f"no {what} within {deadline or self.deadline} s; {len(found)} "
+            raise Closed(e.rcvd.code if e.rcvd else 1006,
+                         e.rcvd.reason if e.rcvd else "") from None
                                      f"entries came, the last: {found[-3:]}") from None
         return found
 
