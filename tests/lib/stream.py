@@ -88,7 +88,8 @@ class Stream:
         try:
             return _run(self._socket.recv(), deadline or self.deadline)
         except websockets.ConnectionClosed as e:
-            raise Closed(e.rcvd.code if e.rcvd else 1006, e.rcvd.reason if e.rcvd else "") from None
+            raise Closed(e.rcvd.code if e.rcvd else 1006,
+                         e.rcvd.reason if e.rcvd else "") from None
 
     def recv(self, deadline=None):
         """The next frame, parsed."""
@@ -119,8 +120,7 @@ class Stream:
             try:
                 found.append(self.entry(max(0.01, end - time.monotonic())))
             except TimeoutError:
-            raise Closed(e.rcvd.code if e.rcvd else 1006,
-                         e.rcvd.reason if e.rcvd else "") from None
+                raise AssertionError(f"no {what} within {deadline or self.deadline} s; {len(found)} "
                                      f"entries came, the last: {found[-3:]}") from None
         return found
 
