@@ -1,0 +1,134 @@
+#include "sinks/stdout/lines.h"
+
+#include "proto/json.h"
+
+enum seen { SEEN_NOT, SEEN_UNWANTED, SEEN_WANTED, SEEN_PRINTED };
+
+struct lines {
+    struct json_context json;
+    char *const *tables;
+    size_t table_count;
+    uint8_t *seen; // enum seen, by relation version
+    uint32_t seen_count;
+    bool any; // something of this transaction was printed
+};
+
+struct lines *lines_new(const struct catalog *catalog, char *const *tables, size_t table_count)
+{
+    struct lines *l = xcalloc(1, sizeof *l);
+    l->json.catalog = catalog;
+    l->tables = tables;
+    l->table_count = table_count;
+    return l;
+}
+
+void lines_free(struct lines *l)
+{
+    if (!l)
+        return;
+    free(l->seen);
+    free(l);
+}
+
+// Whether changes of this version are wanted; prints the relation before the first one.
+static bool relation_wanted(struct lines *l, uint32_t id, struct buf *out)
+{
+    if (id == 0)
+        return l->table_count == 0;
+    if (id >= l->seen_count) {
+        uint32_t n = id + 64;
+        l->seen = xrealloc(l->seen, n);
+        memset(l->seen + l->seen_count, SEEN_NOT, n - l->seen_count);
+        l->seen_count = n;
+    }
+    const struct relation *r = catalog_get(l->json.catalog, id);
+    if (!r)
+        return true; // json_change says what is wrong
+    if (l->seen[id] == SEEN_NOT)
+        l->seen[id] =
+            table_match_any(l->tables, l->table_count, r->table) ? SEEN_WANTED : SEEN_UNWANTED;
+    if (l->seen[id] == SEEN_WANTED) {
+        json_relation(out, r);
+        buf_putc(out, '\n');
+        l->seen[id] = SEEN_PRINTED;
+    }
+    return l->seen[id] == SEEN_PRINTED;
+}
+
+static bool had(struct position at, struct position skip)
+{
+    return position_cmp(at, skip) <= 0;
+}
+
+static void put_restart(struct buf *out, lsn_t lsn)
+{
+    buf_printf(out, "{\"type\":\"restart\",\"lsn\":\"" LSN_FMT "\"}\n", LSN_ARG(lsn));
+}
+
+static int put_entry(struct lines *l, const struct batch *b, const struct entry *e,
+                     struct position skip, struct buf *out, struct err *err)
+{
+    lsn_t lsn = l->json.begin.lsn;
+    switch (e->kind) {
+    case ENTRY_BEGIN:
+        json_context_begin(&l->json, b, e);
+        if (!l->json.begin.continued)
+            l->any = false;
+        // Whoever goes on inside a transaction has had something of it.
+        l->any |= skip.lsn == l->json.begin.lsn;
+        return 0;
+    case ENTRY_CHANGE:
+        if (had((struct position){lsn, e->ordinal}, skip) || !relation_wanted(l, e->relation, out))
+            return 0;
+        if (json_change(out, &l->json, b, e, err) != 0)
+            return -1;
+        l->any = true;
+        break;
+    case ENTRY_END:
+        if (!l->any || had((struct position){lsn, ORDINAL_END}, skip))
+            return 0;
+        json_end(out, &l->json, b, e);
+        l->any = false;
+        break;
+    case ENTRY_PROGRESS:
+        if (had(position_before(batch_progress_lsn(b, e)), skip))
+            return 0;
+        json_progress(out, &l->json, batch_progress_lsn(b, e));
+        break;
+    case ENTRY_GAP:
+        json_gap(out, &l->json, b, e);
+        break;
+    case ENTRY_RESTART:
+        put_restart(out, lsn);
+        return 0;
+    default: // a relation is printed before its first change
+        return 0;
+    }
+    buf_putc(out, '\n');
+    return 0;
+}
+
+int lines_batch(struct lines *l, struct cursor stream, const struct batch *b, struct position skip,
+                struct buf *out, struct err *err)
+{
+    l->json.stream_id = stream.stream_id;
+    l->json.timeline = stream.timeline;
+    BATCH_FOREACH(b, e)
+    {
+        if (put_entry(l, b, e, skip, out, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+void lines_restart(struct lines *l, struct buf *out)
+{
+    if (l->any)
+        put_restart(out, l->json.begin.lsn);
+    l->any = false;
+    // The shape of a table may differ this time.
+    for (uint32_t id = 0; id < l->seen_count; id++) {
+        if (l->seen[id] == SEEN_PRINTED)
+            l->seen[id] = SEEN_WANTED;
+    }
+}
