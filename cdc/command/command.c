@@ -1,0 +1,77 @@
+#include "command/command.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+struct source_options command_source_options(const struct settings *s)
+{
+    return (struct source_options){
+        .conninfo = s->source,
+        .password_file = s->password_file,
+        .slot = s->slot,
+        .publications = s->publications.items,
+        .publication_count = s->publications.n,
+        .tables = s->tables.items,
+        .table_count = s->tables.n,
+        .exclude_columns = s->exclude_columns.items,
+        .exclude_column_count = s->exclude_columns.n,
+        .mask_columns = s->mask_columns.items,
+        .mask_column_count = s->mask_columns.n,
+        .messages = s->messages,
+        .create = s->create,
+        .batch_bytes = (size_t)s->batch_size,
+        .row_bytes_max = s->row_max,
+    };
+}
+
+struct kafka_options command_kafka_options(const struct settings *s)
+{
+    return (struct kafka_options){
+        .brokers = s->kafka,
+        .topic_prefix = s->topic_prefix,
+        .stream = s->slot,
+        .json = s->kafka_format == KAFKA_JSON,
+        .tombstones = s->kafka_tombstones,
+        .create_topics = s->kafka_create_topics,
+        .partitions = (int)s->kafka_partitions,
+        .replication_factor = (int)s->kafka_replication,
+        .gate = s->kafka_gate,
+        .properties = s->kafka_properties.items,
+        .property_count = s->kafka_properties.n,
+    };
+}
+
+bool command_given(const struct settings *s, const char *option)
+{
+    const struct option_info *o = option_find(option);
+    CHECK(o);
+    return s->given[o - options];
+}
+
+int command_need_source(const struct settings *s, const char *command, struct err *e)
+{
+    if (s->source)
+        return 0;
+    return err_set(e, ERR_USAGE,
+                   "rowcast %s needs a database: give --source, ROWCAST_SOURCE, or source = \"..\" "
+                   "in the configuration file",
+                   command);
+}
+
+int command_print(const struct buf *text, bool *ret_closed, struct err *e)
+{
+    for (size_t at = 0; at < text->n;) {
+        ssize_t n = write(STDOUT_FILENO, text->p + at, text->n - at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EPIPE) {
+            if (ret_closed)
+                *ret_closed = true;
+            return 0;
+        }
+        if (n < 0)
+            return err_errno(e, ERR_INTERNAL, "writing to stdout");
+        at += (size_t)n;
+    }
+    return 0;
+}
