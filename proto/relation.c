@@ -56,178 +56,35 @@ const char *kind_proto_type(enum kind k)
 
 // ---- table names ----
 
-// The keywords that PostgreSQL 18's quote_ident puts in quotes: all but the unreserved ones
-// (select word from pg_get_keywords() where catcode <> 'U'), sorted.
-static const char *const keywords[] = {
-    "all",
-    "analyse",
-    "analyze",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "asymmetric",
-    "authorization",
-    "between",
-    "bigint",
-    "binary",
-    "bit",
-    "boolean",
-    "both",
-    "case",
-    "cast",
-    "char",
-    "character",
-    "check",
-    "coalesce",
-    "collate",
-    "collation",
-    "column",
-    "concurrently",
-    "constraint",
-    "create",
-    "cross",
-    "current_catalog",
-    "current_date",
-    "current_role",
-    "current_schema",
-    "current_time",
-    "current_timestamp",
-    "current_user",
-    "dec",
-    "decimal",
-    "default",
-    "deferrable",
-    "desc",
-    "distinct",
-    "do",
-    "else",
-    "end",
-    "except",
-    "exists",
-    "extract",
-    "false",
-    "fetch",
-    "float",
-    "for",
-    "foreign",
-    "freeze",
-    "from",
-    "full",
-    "grant",
-    "greatest",
-    "group",
-    "grouping",
-    "having",
-    "ilike",
-    "in",
-    "initially",
-    "inner",
-    "inout",
-    "int",
-    "integer",
-    "intersect",
-    "interval",
-    "into",
-    "is",
-    "isnull",
-    "join",
-    "json",
-    "json_array",
-    "json_arrayagg",
-    "json_exists",
-    "json_object",
-    "json_objectagg",
-    "json_query",
-    "json_scalar",
-    "json_serialize",
-    "json_table",
-    "json_value",
-    "lateral",
-    "leading",
-    "least",
-    "left",
-    "like",
-    "limit",
-    "localtime",
-    "localtimestamp",
-    "merge_action",
-    "national",
-    "natural",
-    "nchar",
-    "none",
-    "normalize",
-    "not",
-    "notnull",
-    "null",
-    "nullif",
-    "numeric",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "out",
-    "outer",
-    "overlaps",
-    "overlay",
-    "placing",
-    "position",
-    "precision",
-    "primary",
-    "real",
-    "references",
-    "returning",
-    "right",
-    "row",
-    "select",
-    "session_user",
-    "setof",
-    "similar",
-    "smallint",
-    "some",
-    "substring",
-    "symmetric",
-    "system_user",
-    "table",
-    "tablesample",
-    "then",
-    "time",
-    "timestamp",
-    "to",
-    "trailing",
-    "treat",
-    "trim",
-    "true",
-    "union",
-    "unique",
-    "user",
-    "using",
-    "values",
-    "varchar",
-    "variadic",
-    "verbose",
-    "when",
-    "where",
-    "window",
-    "with",
-    "xmlattributes",
-    "xmlconcat",
-    "xmlelement",
-    "xmlexists",
-    "xmlforest",
-    "xmlnamespaces",
-    "xmlparse",
-    "xmlpi",
-    "xmlroot",
-    "xmlserialize",
-    "xmltable",
-};
+// The keywords that PostgreSQL 18's quote_ident puts in quotes, all but the unreserved ones
+// (select word from pg_get_keywords() where catcode <> 'U'), each between two spaces.
+static const char keywords[] =
+    " "
+    "all analyse analyze and any array as asc asymmetric authorization between bigint "
+    "binary bit boolean both case cast char character check coalesce collate collation "
+    "column concurrently constraint create cross current_catalog current_date current_role "
+    "current_schema current_time current_timestamp current_user dec decimal default "
+    "deferrable desc distinct do else end except exists extract false fetch float for "
+    "foreign freeze from full grant greatest group grouping having ilike in initially inner "
+    "inout int integer intersect interval into is isnull join json json_array json_arrayagg "
+    "json_exists json_object json_objectagg json_query json_scalar json_serialize "
+    "json_table json_value lateral leading least left like limit localtime localtimestamp "
+    "merge_action national natural nchar none normalize not notnull null nullif numeric "
+    "offset on only or order out outer overlaps overlay placing position precision primary "
+    "real references returning right row select session_user setof similar smallint some "
+    "substring symmetric system_user table tablesample then time timestamp to trailing "
+    "treat trim true union unique user using values varchar variadic verbose when where "
+    "window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces "
+    "xmlparse xmlpi xmlroot xmlserialize xmltable ";
 
-static int keyword_cmp(const void *word, const void *at)
+static bool is_keyword(const char *name)
 {
-    return strcmp(word, *(const char *const *)at);
+    const size_t n = strlen(name);
+    for (const char *at = keywords; (at = strstr(at, name)); at++) {
+        if (at[-1] == ' ' && at[n] == ' ')
+            return true;
+    }
+    return false;
 }
 
 static bool needs_quotes(const char *name)
@@ -238,7 +95,7 @@ static bool needs_quotes(const char *name)
         if (!((*s >= 'a' && *s <= 'z') || (*s >= '0' && *s <= '9') || *s == '_'))
             return true;
     }
-    return bsearch(name, keywords, ARRAY_LEN(keywords), sizeof keywords[0], keyword_cmp) != NULL;
+    return is_keyword(name);
 }
 
 static void quote(struct buf *out, const char *name)
