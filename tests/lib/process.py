@@ -111,7 +111,8 @@ class Process:
     def wait_log(self, pattern, deadline=15, since=0):
         """Waits until a regular expression is found in the log; returns the match."""
         return wait.wait_for(lambda: self.log_contains(pattern, since), deadline,
-                             lambda: f"/{pattern}/ in the log of {self.name}:\n{self.log_tail()}\n")
+                             lambda: f"/{pattern}/ in the log of {self.name}:\n"
+                             + self.log_tail() + "\n")
 
 
 def as_user(user, argv, death_signal="KILL"):

@@ -120,8 +120,8 @@ class Stream:
             try:
                 found.append(self.entry(max(0.01, end - time.monotonic())))
             except TimeoutError:
-                raise AssertionError(f"no {what} within {deadline or self.deadline} s; {len(found)} "
-                                     f"entries came, the last: {found[-3:]}") from None
+                raise AssertionError(f"no {what} within {deadline or self.deadline} s; "
+                                     f"{len(found)} entries came, the last: {found[-3:]}") from None
         return found
 
     def changes(self, count, deadline=None):
