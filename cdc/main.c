@@ -1,4 +1,5 @@
-// rowcast COMMAND ..: finds the command, reads its settings, runs it, and says once what went wrong.
+// rowcast COMMAND ..: finds the command, reads its settings, runs it, and says once what went
+// wrong.
 #include "base/log.h"
 #include "command/command.h"
 #include "config/help.h"

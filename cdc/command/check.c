@@ -17,8 +17,6 @@ int command_check(const struct settings *s, int *ret_status, struct err *e)
             kafka_bad = 1;
     }
     buf_printf(&out, "%d problems\n", source_bad + kafka_bad);
-    *ret_status = source_bad  ? err_exit_code(ERR_SOURCE)
-                  : kafka_bad ? err_exit_code(ERR_KAFKA)
-                              : 0;
+    *ret_status = source_bad ? err_exit_code(ERR_SOURCE) : kafka_bad ? err_exit_code(ERR_KAFKA) : 0;
     return command_print(&out, NULL, e);
 }

@@ -76,7 +76,8 @@ int command_journal(const struct settings *s, int *ret_status, struct err *e)
     const char *what = s->args.n > 0 ? s->args.items[0] : "";
     *ret_status = 0;
     if (strcmp(what, "list") != 0 && strcmp(what, "verify") != 0 && strcmp(what, "dump") != 0)
-        return err_set(e, ERR_USAGE, "rowcast journal: say list, verify or dump, then the directory");
+        return err_set(e, ERR_USAGE,
+                       "rowcast journal: say list, verify or dump, then the directory");
     if (s->args.n < 2)
         return err_set(e, ERR_USAGE, "rowcast journal %s: say which directory", what);
     const char *dir = s->args.items[1];

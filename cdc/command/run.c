@@ -56,14 +56,16 @@ static void log_start(const struct settings *s)
     AUTO_BUF struct buf tables = {0};
     joined(&publications, &s->publications);
     joined(&tables, &s->tables);
-    log_info("starting rowcast", "version=%s slot=%s publication=%s tables=%s journal=%s listen=%s "
-                                 "kafka=%s stdout=%s",
+    log_info("starting rowcast",
+             "version=%s slot=%s publication=%s tables=%s journal=%s listen=%s "
+             "kafka=%s stdout=%s",
              ROWCAST_VERSION, s->slot, log_quote(buf_cstr(&publications)),
              log_quote(s->tables.n ? buf_cstr(&tables) : "all of the publication"),
              log_quote(s->journal), s->listen, s->kafka ? s->kafka : "off",
              s->std_out ? "on" : "off");
     if (!s->journal_sync)
-        log_warn("the journal is not synced to disk: a power cut loses changes", "journal_sync=off");
+        log_warn("the journal is not synced to disk: a power cut loses changes",
+                 "journal_sync=off");
 }
 
 int command_run(const struct settings *s, int *ret_status, struct err *e)

@@ -1,5 +1,5 @@
-#include "command/command.h"
 #include "proto/schema.h"
+#include "command/command.h"
 #include "sinks/websocket/websocket.h"
 
 static int by_table(const void *a, const void *b)

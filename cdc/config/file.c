@@ -45,10 +45,11 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
     const struct option_info *last = &options[load.last];
     if (load.values[load.last] > 0 && last->secret &&
         (load.line[load.last] == (unsigned)cfg->line || strstr(text, "unexpected token"))) {
-        (void)err_set(load.e, ERR_USAGE,
-                      "%s:%d: not understood after \"%s\" (not shown here): put its value in double "
-                      "quotes, with a comma between the values of a list",
-                      load.path, cfg->line, last->name);
+        (void)err_set(
+            load.e, ERR_USAGE,
+            "%s:%d: not understood after \"%s\" (not shown here): put its value in double "
+            "quotes, with a comma between the values of a list",
+            load.path, cfg->line, last->name);
         return;
     }
     const char *hint = strstr(text, "no such option")

@@ -82,13 +82,14 @@ void help_overview(struct buf *out)
                   "Usage: rowcast COMMAND [OPTION ...]\n\n");
     for (size_t i = 0; i < command_count; i++)
         buf_printf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
-    buf_puts(out,
-             "\nA first try, with the page at http://127.0.0.1:7654/ and the changes in a terminal:\n\n"
-             "  rowcast run --source postgresql://user@host/database --table 'public.*'\n"
-             "  rowcast tail\n\n"
-             "rowcast help COMMAND lists a command's options. Each may also stand in the environment "
-             "(--slot\nas ROWCAST_SLOT) or in a file (--config FILE); rowcast help config prints such a "
-             "file.\n\n");
+    buf_puts(
+        out,
+        "\nA first try, with the page at http://127.0.0.1:7654/ and the changes in a terminal:\n\n"
+        "  rowcast run --source postgresql://user@host/database --table 'public.*'\n"
+        "  rowcast tail\n\n"
+        "rowcast help COMMAND lists a command's options. Each may also stand in the environment "
+        "(--slot\nas ROWCAST_SLOT) or in a file (--config FILE); rowcast help config prints such a "
+        "file.\n\n");
     buf_puts(out, exit_codes);
 }
 
@@ -136,12 +137,13 @@ static void put_quoted(struct buf *out, const char *text)
 
 void help_example_file(struct buf *out)
 {
-    buf_puts(out, "# A configuration file of rowcast: rowcast run --config FILE\n"
-                  "#\n"
-                  "# Every option there is, with its default, or an example where it has none. What\n"
-                  "# stands on the command line or in the environment goes before this file. An\n"
-                  "# unknown or repeated name is an error. \"${NAME}\" is replaced from the\n"
-                  "# environment. Printed by: rowcast help config\n");
+    buf_puts(out,
+             "# A configuration file of rowcast: rowcast run --config FILE\n"
+             "#\n"
+             "# Every option there is, with its default, or an example where it has none. What\n"
+             "# stands on the command line or in the environment goes before this file. An\n"
+             "# unknown or repeated name is an error. \"${NAME}\" is replaced from the\n"
+             "# environment. Printed by: rowcast help config\n");
     const char *group = "";
     for (size_t i = 0; i < option_count; i++) {
         const struct option_info *o = &options[i];
@@ -173,9 +175,10 @@ void help_markdown(struct buf *out)
         if (strcmp(o->name, "help") == 0)
             continue;
         if (strcmp(group, o->group) != 0)
-            buf_printf(out,
-                       "%s**%s**\n\n| option | default | commands | what it does |\n|---|---|---|---|\n",
-                       *group ? "\n" : "", o->group);
+            buf_printf(
+                out,
+                "%s**%s**\n\n| option | default | commands | what it does |\n|---|---|---|---|\n",
+                *group ? "\n" : "", o->group);
         group = o->group;
         buf_printf(out, "| `--%s%s", o->name, o->value ? " " : "");
         for (const char *at = o->value ? o->value : ""; *at; at++)

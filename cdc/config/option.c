@@ -12,10 +12,11 @@ const struct command_info commands[] = {
                  "[--table GLOB ...] [--journal DIR] [--listen ADDR:PORT]\n"
                  "[--kafka HOST:PORT[,..]] [--stdout] [--config FILE] ...",
         .summary = "stream the changes of a database",
-        .text = "Reads one replication slot, keeps every committed change in a journal on disk, and "
-                "serves it from there: to WebSocket clients, to Kafka, to stdout. Publication and "
-                "slot are created when they are missing. SIGINT or SIGTERM ends it cleanly, a "
-                "second one at once; started again it goes on where it stopped.",
+        .text =
+            "Reads one replication slot, keeps every committed change in a journal on disk, and "
+            "serves it from there: to WebSocket clients, to Kafka, to stdout. Publication and "
+            "slot are created when they are missing. SIGINT or SIGTERM ends it cleanly, a "
+            "second one at once; started again it goes on where it stopped.",
         .words_are_tables = true,
     },
     {
@@ -44,10 +45,11 @@ const struct command_info commands[] = {
         .name = "schema",
         .usage = "[ws://HOST:PORT | --journal DIR | --source CONNINFO|URL] [--table GLOB ...]",
         .summary = "print the .proto of the tables",
-        .text = "The protobuf messages of the rows, with the field numbers that stand in the stream: "
-                "of a running rowcast (ws://127.0.0.1:7654 unless said otherwise) or of a journal. "
-                "From a database alone it is a preview, and says so: numbers are given once a "
-                "journal exists.",
+        .text =
+            "The protobuf messages of the rows, with the field numbers that stand in the stream: "
+            "of a running rowcast (ws://127.0.0.1:7654 unless said otherwise) or of a journal. "
+            "From a database alone it is a preview, and says so: numbers are given once a "
+            "journal exists.",
         .args_max = 1,
         .words_are_tables = true,
     },
@@ -56,8 +58,9 @@ const struct command_info commands[] = {
         .name = "journal",
         .usage = "list DIR\nverify DIR\ndump DIR [--table GLOB] [--from earliest|CURSOR]",
         .summary = "look into a journal, running or not",
-        .text = "list: a line a segment. verify: reads all of it and checks every frame. dump: every "
-                "entry as a line of JSON, as --stdout prints them.",
+        .text =
+            "list: a line a segment. verify: reads all of it and checks every frame. dump: every "
+            "entry as a line of JSON, as --stdout prints them.",
         .args_max = 2,
     },
     {
@@ -72,8 +75,9 @@ const struct command_info commands[] = {
         .name = "help",
         .usage = "[COMMAND | config | options]",
         .summary = "print help",
-        .text = "help COMMAND: its options. help config: a configuration file with every option and "
-                "its default. help options: all options as a Markdown table.",
+        .text =
+            "help COMMAND: its options. help config: a configuration file with every option and "
+            "its default. help options: all options as a Markdown table.",
         .args_max = 1,
     },
 };
@@ -192,8 +196,7 @@ const struct option_info options[] = {
      .valid = slot_valid, .accepts = "1 to 63 of a-z, 0-9 and _",
      .help = "The replication slot. It is the stream's name too: another slot is another stream."},
     {"Source", "publication", "NAME[,NAME]", OPTION_LIST, SOURCE_COMMANDS, FIELD(publications),
-     .fallback = "rowcast", .separator = ',', .split = true,
-     .accepts = "the names of publications",
+     .fallback = "rowcast", .separator = ',', .split = true, .accepts = "the names of publications",
      .help = "The publications to read. A missing one is created for the tables named by --table, "
              "never for all tables."},
     {"Source", "table", "GLOB", OPTION_LIST, COMMAND_ALL & ~(COMMAND_VERSION | COMMAND_HELP),
@@ -207,8 +210,7 @@ const struct option_info options[] = {
      .example = "public.users.password*",
      .help = "Columns that are never stored nor sent: globs over schema.table.column."},
     {"Source", "mask-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(mask_columns),
-     .separator = ',', .accepts = "globs over schema.table.column",
-     .example = "public.users.email",
+     .separator = ',', .accepts = "globs over schema.table.column", .example = "public.users.email",
      .help = "Columns whose values are replaced by **** before anything is stored."},
     {"Source", "messages", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(messages),
      .fallback = "off",
@@ -216,8 +218,7 @@ const struct option_info options[] = {
     {"Source", "create", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(create), .fallback = "on",
      .help = "Create the publication and the slot when they are missing."},
     {"Source", "row-max", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(row_max), .fallback = "1GiB",
-     .min = MIB, .max = GIB,
-     .help = "A larger row ends the process with an error that names it."},
+     .min = MIB, .max = GIB, .help = "A larger row ends the process with an error that names it."},
     {"Source", "batch-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(batch_size),
      .fallback = "64KiB", .min = 4 * KIB, .max = 8 * MIB,
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},
@@ -251,9 +252,9 @@ const struct option_info options[] = {
      .accepts = "ADDR:PORT, [IPV6]:PORT or off",
      .help = "Where the stream, the live page, /metrics, /healthz and /readyz are served. There is "
              "no authentication: an address that others can reach shows them the data."},
-    {"WebSocket and HTTP", "allow-origin", "ORIGIN", OPTION_LIST, COMMAND_RUN,
-     FIELD(allow_origins), .separator = ',', .split = true,
-     .accepts = "origins such as https://app.example, or *", .example = "https://app.example",
+    {"WebSocket and HTTP", "allow-origin", "ORIGIN", OPTION_LIST, COMMAND_RUN, FIELD(allow_origins),
+     .separator = ',', .split = true, .accepts = "origins such as https://app.example, or *",
+     .example = "https://app.example",
      .help = "Web pages of this origin may connect, besides rowcast's own page; * for any."},
     {"WebSocket and HTTP", "allow-host", "HOST", OPTION_LIST, COMMAND_RUN, FIELD(allow_hosts),
      .separator = ',', .split = true, .accepts = "host names", .example = "rowcast.example",
@@ -288,8 +289,8 @@ const struct option_info options[] = {
     {"Kafka", "kafka-format", "FORMAT", OPTION_ENUM, KAFKA_COMMANDS, FIELD(kafka_format),
      .fallback = "protobuf", .choices = kafka_formats,
      .help = "Of the records' values: protobuf (a Change) or json."},
-    {"Kafka", "kafka-tombstones", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS,
-     FIELD(kafka_tombstones), .fallback = "on",
+    {"Kafka", "kafka-tombstones", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(kafka_tombstones),
+     .fallback = "on",
      .help = "A record without a value behind each delete, for compacted topics."},
     {"Kafka", "kafka-create-topics", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS,
      FIELD(kafka_create_topics), .fallback = "on", .help = "Create missing topics."},
@@ -303,10 +304,9 @@ const struct option_info options[] = {
      .fallback = "on",
      .help = "The slot waits for Kafka: losing this disk then loses nothing. With off the journal "
              "alone vouches, and a Kafka outage never holds WAL."},
-    {"Kafka", "kafka-property", "NAME=VALUE", OPTION_LIST, KAFKA_COMMANDS,
-     FIELD(kafka_properties), .separator = '\n', .secret = true, .valid = property_valid,
-     .accepts = "NAME=VALUE, a property of librdkafka",
-     .example = "security.protocol=SASL_SSL",
+    {"Kafka", "kafka-property", "NAME=VALUE", OPTION_LIST, KAFKA_COMMANDS, FIELD(kafka_properties),
+     .separator = '\n', .secret = true, .valid = property_valid,
+     .accepts = "NAME=VALUE, a property of librdkafka", .example = "security.protocol=SASL_SSL",
      .help = "A property of librdkafka; several may be given (in the environment: a line each). "
              "What would break a promise is refused."},
 
@@ -322,8 +322,8 @@ const struct option_info options[] = {
     {"General", "stop-grace", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(stop_grace_us),
      .fallback = "5s", .max = 3600 * SECOND,
      .help = "At the end sinks have this long to deliver what they hold."},
-    {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_TAIL,
-     FIELD(log_level), .fallback = "info", .choices = log_levels,
+    {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_TAIL, FIELD(log_level),
+     .fallback = "info", .choices = log_levels,
      .help = "debug, info, warn or error. Logs go to stderr, a line of key=value each."},
     {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS, FIELD(config), .no_file = true,
      .help = "The configuration file; `rowcast help config` prints one with every option."},
@@ -331,7 +331,8 @@ const struct option_info options[] = {
      .no_file = true, .help = "Print this."},
 };
 const size_t option_count = ARRAY_LEN(options);
-_Static_assert(ARRAY_LEN(options) < ARRAY_LEN(((struct settings *)0)->given), "given[] is too short");
+_Static_assert(ARRAY_LEN(options) < ARRAY_LEN(((struct settings *)0)->given),
+               "given[] is too short");
 
 const struct option_info *option_find(const char *name)
 {

@@ -19,10 +19,10 @@ enum command {
 struct command_info {
     enum command id;
     const char *name;
-    const char *usage;    // lines behind "rowcast NAME "
-    const char *summary;  // one line
-    const char *text;     // paragraphs of its help
-    unsigned args_max;    // words without an option's name
+    const char *usage;     // lines behind "rowcast NAME "
+    const char *summary;   // one line
+    const char *text;      // paragraphs of its help
+    unsigned args_max;     // words without an option's name
     bool words_are_tables; // a word behind --table is a further table
 };
 

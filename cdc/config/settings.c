@@ -61,8 +61,9 @@ static int word_take(struct settings *s, const struct command_info *c,
     if (c->words_are_tables && !address && before && strcmp(before->name, "table") == 0)
         return value_set(s, before, word, "--table", e);
     if (s->args.n == c->args_max)
-        return err_set(e, ERR_USAGE, "rowcast %s: \"%.*s\" is not expected here; see rowcast help %s",
-                       c->name, shown, word, c->name);
+        return err_set(e, ERR_USAGE,
+                       "rowcast %s: \"%.*s\" is not expected here; see rowcast help %s", c->name,
+                       shown, word, c->name);
     strings_add(&s->args, word, strlen(word));
     return 0;
 }

@@ -113,8 +113,7 @@ int lines_batch(struct lines *l, struct cursor stream, const struct batch *b, st
 {
     l->json.stream_id = stream.stream_id;
     l->json.timeline = stream.timeline;
-    BATCH_FOREACH(b, e)
-    {
+    BATCH_FOREACH (b, e) {
         if (put_entry(l, b, e, skip, out, err) != 0)
             return -1;
     }

@@ -26,7 +26,7 @@ struct stdout_sink {
     struct journal_reader *reader; // of the thread, once it runs
     struct lines *lines;
     pthread_t thread;
-    int wake; // eventfd
+    int wake;                   // eventfd
     _Atomic int64_t stop_at_us; // clock_mono_us; 0: run
     _Atomic bool failed;
     struct err failure; // written before `failed`
@@ -91,11 +91,12 @@ static int start_again(struct stdout_sink *s, struct err *e)
     char cursor[CURSOR_TEXT_MAX];
     struct cursor earliest = journal_earliest(s->journal);
     cursor_text(&earliest, cursor);
-    buf_printf(&s->out,
-               "{\"type\":\"reset\",\"code\":\"cursor_expired\",\"text\":\"the reader of stdout was "
-               "slower than the journal's retention: changes are missing here\","
-               "\"earliest\":\"%s\"}\n",
-               cursor);
+    buf_printf(
+        &s->out,
+        "{\"type\":\"reset\",\"code\":\"cursor_expired\",\"text\":\"the reader of stdout was "
+        "slower than the journal's retention: changes are missing here\","
+        "\"earliest\":\"%s\"}\n",
+        cursor);
     log_warn("stdout fell behind the journal's retention; going on with the oldest that is kept",
              "sink=stdout cursor=%s", cursor);
     journal_reader_close(s->reader);
