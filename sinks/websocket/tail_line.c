@@ -1,0 +1,158 @@
+#include "sinks/websocket/tail_line.h"
+
+#define VALUE_BYTES_MAX 200 // a longer one is cut
+
+struct line {
+    struct buf *out;
+    bool colours;
+};
+
+static void colour(const struct line *l, const char *code)
+{
+    if (l->colours)
+        buf_printf(l->out, "\033[%sm", code);
+}
+
+// JSON escapes what is below a space; what else a terminal obeys (DEL, C1) is replaced here.
+static void put_safe(struct buf *out, struct slice text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = text.p[i];
+        bool c1 = c == 0xc2 && i + 1 < text.n && text.p[i + 1] < 0xa0;
+        buf_putc(out, c < ' ' || c == 0x7f || c1 ? '?' : (char)c);
+        i += c1;
+    }
+}
+
+static void put_value(struct buf *out, struct slice value)
+{
+    size_t n = value.n;
+    if (n > VALUE_BYTES_MAX) {
+        n = VALUE_BYTES_MAX;
+        while (n > 0 && (value.p[n] & 0xc0) == 0x80) // not inside a character
+            n--;
+    }
+    put_safe(out, (struct slice){value.p, n});
+    if (n < value.n)
+        buf_printf(out, "...(%zu bytes)", value.n);
+}
+
+static void put_member(const struct line *l, struct slice name, struct slice value)
+{
+    buf_putc(l->out, ' ');
+    put_safe(l->out, name);
+    buf_putc(l->out, '=');
+    put_value(l->out, value);
+}
+
+static bool same(struct slice a, struct slice b)
+{
+    return a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
+}
+
+// `object`'s member of this name, which is JSON's text of it.
+static bool member(struct slice object, struct slice name, struct slice *ret_value)
+{
+    struct scan s = object.p ? scan_open(object) : (struct scan){.failed = true};
+    struct slice key;
+    while (scan_member(&s, &key, ret_value)) {
+        if (same(key, name))
+            return true;
+    }
+    return false;
+}
+
+static void put_members(const struct line *l, struct slice object)
+{
+    struct scan s = scan_open(object);
+    struct slice name, value;
+    while (scan_member(&s, &name, &value))
+        put_member(l, name, value);
+}
+
+// The new row: what is no key, and where the old row is known only what differs.
+static void put_changed(const struct line *l, struct slice key, struct slice old, struct slice row)
+{
+    struct scan s = scan_open(row);
+    struct slice name, value, before;
+    while (scan_member(&s, &name, &value)) {
+        bool known = member(old, name, &before) || member(key, name, &before);
+        if (known && same(before, value))
+            continue;
+        if (known) {
+            buf_putc(l->out, ' ');
+            put_safe(l->out, name);
+            buf_puts(l->out, ": ");
+            put_value(l->out, before);
+            buf_puts(l->out, " -> ");
+            put_value(l->out, value);
+        } else {
+            put_member(l, name, value);
+        }
+    }
+}
+
+static const struct {
+    const char *name;
+    const char *colour;
+} ops[] = {
+    {"insert", "32"}, {"update", "33"},   {"delete", "31"},
+    {"read", "36"},   {"truncate", "35"}, {"message", "34"},
+};
+
+static void put_change(const struct line *l, struct slice entry, struct slice op)
+{
+    struct slice time = {0}, table = {0}, key = {0}, old = {0}, row = {0}, rest;
+    AUTO_BUF struct buf text = {0};
+    if (scan_get(entry, "time", &time) && time.n > 24) {
+        put_safe(l->out, (struct slice){time.p + 12, 12}); // 15:44:00.123
+        buf_putc(l->out, ' ');
+    }
+    scan_text(&text, op);
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
+        if (strcmp(ops[i].name, buf_cstr(&text)) == 0)
+            colour(l, ops[i].colour);
+    }
+    buf_printf(l->out, "%-8.20s", buf_cstr(&text));
+    colour(l, "0");
+    if (scan_get(entry, "table", &table)) {
+        buf_clear(&text);
+        scan_text(&text, table);
+        buf_putc(l->out, ' ');
+        colour(l, "1");
+        put_safe(l->out, buf_slice(&text));
+        colour(l, "0");
+    }
+    scan_get(entry, "key", &key);
+    scan_get(entry, "old", &old);
+    scan_get(entry, "row", &row);
+    if (key.p)
+        put_members(l, key);
+    else if (old.p && !row.p)
+        put_members(l, old);
+    if (row.p)
+        put_changed(l, key, old, row);
+    static const char *const others[] = {"prefix", "content", "tables", "cascade",
+                                         "restart_identity"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        if (scan_get(entry, others[i], &rest))
+            put_member(l, slice_of(others[i]), rest);
+    }
+    buf_putc(l->out, '\n');
+}
+
+void tail_line(struct buf *out, struct slice entry, bool colours)
+{
+    struct line l = {out, colours};
+    struct slice op, type = {0}, reason = {0};
+    if (scan_get(entry, "op", &op)) {
+        put_change(&l, entry, op);
+    } else if (scan_get(entry, "type", &type) && slice_is(type, "\"restart\"")) {
+        buf_puts(out, "-- restart: forget the transaction above, here it is again\n");
+    } else if (type.p && slice_is(type, "\"gap\"")) {
+        scan_get(entry, "reason", &reason);
+        buf_puts(out, "-- gap: changes are missing here: ");
+        put_value(out, reason);
+        buf_putc(out, '\n');
+    }
+}
