@@ -14,13 +14,19 @@ static const struct column *find_name(const struct relation *r, const char *name
     return NULL;
 }
 
+// What stands in the row: of a masked column its mask, a text.
+static enum kind seen_kind(const struct seen_column *c)
+{
+    return c->masked ? KIND_STRING : c->kind;
+}
+
 bool registry_knows(const struct relation *latest, const struct seen_relation *seen)
 {
     if (!latest || latest->oid != seen->oid)
         return false;
     for (size_t i = 0; i < seen->n; i++) {
         const struct column *old = find_name(latest, seen->columns[i].name, i);
-        if (!old || !kind_compatible(old->kind, seen->columns[i].kind))
+        if (!old || !kind_compatible(old->kind, seen_kind(&seen->columns[i])))
             return false;
     }
     return true;
@@ -46,7 +52,7 @@ static void keep_by_name(struct numbering *n)
     for (size_t i = 0; i < n->seen->n; i++) {
         const struct seen_column *c = &n->seen->columns[i];
         const struct column *old = find_name(n->latest, c->name, i);
-        if (old && !n->kept[old - n->latest->columns] && kind_compatible(old->kind, c->kind))
+        if (old && !n->kept[old - n->latest->columns] && kind_compatible(old->kind, seen_kind(c)))
             keep(n, i, old);
     }
 }
@@ -86,7 +92,7 @@ static void keep_renamed(struct numbering *n)
         for (size_t k = 0; attnum && k < n->latest->column_count; k++) {
             const struct column *old = &n->latest->columns[k];
             if (old->attnum == attnum && !n->kept[k] && !name_seen(n->seen, old->name) &&
-                kind_compatible(old->kind, c->kind)) {
+                kind_compatible(old->kind, seen_kind(c))) {
                 keep(n, i, old);
                 break;
             }
@@ -178,8 +184,8 @@ static struct relation *relation_of(const struct seen_relation *seen, uint32_t i
             .type_oid = c->type_oid,
             .typmod = c->typmod,
             .attnum = sure_attnum(seen, i),
-            .kind = c->kind,
-            .json_class = c->json_class,
+            .kind = seen_kind(c),
+            .json_class = c->masked ? JSON_CLASS_TEXT : c->json_class,
             .key = c->key,
             .masked = c->masked,
         };

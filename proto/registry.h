@@ -34,8 +34,9 @@ bool registry_knows(const struct relation *latest, const struct seen_relation *s
 // A sealed relation version (id not yet set in `encoded`: give `id`) with numbers by the rules:
 // known name and compatible kind keep theirs; a new name whose attnum belonged to a column that
 // vanished in this same version, with a compatible kind, is a rename and keeps it; otherwise attnum
-// if it was never used in this table, else the next from NUMBER_OWN_FIRST. A number left behind is
-// reserved. `latest` may be NULL. NULL when the table has used up its numbers (2^29 - 1, or more
-// than RESERVED_MAX are reserved).
+// if it was never used in this table, else the next from NUMBER_OWN_FIRST. A masked column's kind
+// is KIND_STRING, whatever its type: its mask stands in the row. A number left behind is reserved.
+// `latest` may be NULL. NULL when the table has used up its numbers (2^29 - 1, or more than
+// RESERVED_MAX are reserved).
 struct relation *registry_number(const struct relation *latest, const struct seen_relation *seen,
                                  uint32_t id);

@@ -239,6 +239,20 @@ static void test_same_name_twice(void **state)
     relation_free(r);
 }
 
+static void test_masked(void **state)
+{
+    (void)state;
+    // Its mask is a text, so a number that held integers cannot hold it; nor the other way.
+    struct seen_column masked = col("id", KIND_INT64, 1);
+    masked.masked = true;
+    struct relation *r = NEXT(id_note(), OID, masked, col("note", KIND_STRING, 2));
+    assert_int_equal(number_of(r, "id"), 2001);
+    assert_int_equal(r->columns[0].kind, KIND_STRING);
+    r = NEXT(r, OID, col("id", KIND_INT64, 1), col("note", KIND_STRING, 2));
+    assert_int_equal(number_of(r, "id"), 2002);
+    relation_free(r);
+}
+
 // Makes `last` the highest number in use: a table's history may be long.
 static struct relation *with_number(uint32_t last)
 {
@@ -358,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_rename_chain),
         cmocka_unit_test(test_attnum_remembered),
         cmocka_unit_test(test_same_name_twice),
+        cmocka_unit_test(test_masked),
         cmocka_unit_test(test_exhaustion),
         cmocka_unit_test(test_reserved_max),
         cmocka_unit_test(test_knows),

@@ -1,0 +1,699 @@
+// The JSON form, byte for byte: rows of every kind, what JSON cannot carry, each entry.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "base/clock.h"
+#include "proto/json.h"
+#include "proto/json_value.h"
+#include "proto/registry.h"
+#include "proto/wire.h"
+
+#define LSN  UINT64_C(0x16B3748)
+#define TIME INT64_C(1795449840123456) // 2026-11-23T16:04:00.123456Z
+
+// ---- values ----
+
+static void assert_string_is(const char *text, size_t n, const char *want)
+{
+    AUTO_BUF struct buf b = {0};
+    json_string(&b, text, n);
+    assert_string_equal(buf_cstr(&b), want);
+}
+
+static void test_string(void **state)
+{
+    (void)state;
+    assert_string_is("", 0, "\"\"");
+    assert_string_is("plain", 5, "\"plain\"");
+    assert_string_is("a\"b\\c/", 6, "\"a\\\"b\\\\c/\"");
+    assert_string_is("\b\f\n\r\t\x01\x1f\x7f", 8, "\"\\b\\f\\n\\r\\t\\u0001\\u001f\x7f\"");
+    assert_string_is("\0", 1, "\"\\u0000\"");
+    assert_string_is("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9,
+                     "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"");
+#define BAD "\xef\xbf\xbd"
+    assert_string_is("a\xffz", 3, "\"a" BAD "z\"");
+    assert_string_is("\xc0\x80", 2, "\"" BAD BAD "\"");                 // overlong
+    assert_string_is("\xed\xa0\x80", 3, "\"" BAD BAD BAD "\"");         // a surrogate
+    assert_string_is("\xf4\x90\x80\x80", 4, "\"" BAD BAD BAD BAD "\""); // past U+10FFFF
+    assert_string_is("abc\xe2\x82", 5, "\"abc" BAD BAD "\"");           // cut off
+}
+
+// The special byte at every place of strings of every length around the width of a step.
+static void test_string_places(void **state)
+{
+    (void)state;
+    char text[80], want[100];
+    for (size_t n = 1; n < 70; n++) {
+        for (size_t at = 0; at < n; at++) {
+            memset(text, 'x', n);
+            text[at] = '"';
+            memset(want, 'x', sizeof want);
+            want[0] = '"';
+            memcpy(want + 1 + at, "\\\"", 2);
+            want[n + 2] = '"';
+            want[n + 3] = 0;
+            assert_string_is(text, n, want);
+        }
+    }
+}
+
+static void assert_double(double v, const char *want)
+{
+    AUTO_BUF struct buf b = {0};
+    double_text(&b, v);
+    assert_string_equal(buf_cstr(&b), want);
+}
+
+static void assert_float(float v, const char *want)
+{
+    AUTO_BUF struct buf b = {0};
+    float_text(&b, v);
+    assert_string_equal(buf_cstr(&b), want);
+}
+
+// As PostgreSQL 15 writes them.
+static void test_floats(void **state)
+{
+    (void)state;
+    assert_double(0, "0");
+    assert_double(-0.0, "-0");
+    assert_double(42, "42");
+    assert_double(-1.5, "-1.5");
+    assert_double(0.1, "0.1");
+    assert_double(0.1 + 0.2, "0.30000000000000004");
+    assert_double(12345.678901, "12345.678901");
+    assert_double(1e20, "1e+20");
+    assert_double(1e15, "1e+15");
+    assert_double(999999999999999, "999999999999999");
+    assert_double(1234567890123456.0, "1.234567890123456e+15");
+    assert_double(0.0001, "0.0001");
+    assert_double(0.00012345, "0.00012345");
+    assert_double(0.00001, "1e-05");
+    assert_double(123456789.123456, "123456789.123456");
+    assert_double(1.7976931348623157e308, "1.7976931348623157e+308");
+    assert_double(5e-324, "5e-324");
+    assert_double(2.2250738585072014e-308, "2.2250738585072014e-308");
+    assert_double(-1e-7, "-1e-07");
+    assert_double(NAN, "NaN");
+    assert_double(-INFINITY, "-Infinity");
+    assert_float(0.1F, "0.1");
+    assert_float(1e6F, "1e+06");
+    assert_float(999999, "999999");
+    assert_float(123456.7F, "123456.7");
+    assert_float(16777216, "1.6777216e+07");
+    assert_float(3.4028235e38F, "3.4028235e+38");
+    assert_float(1e-45F, "1e-45");
+    assert_float(0.00012F, "0.00012");
+    assert_float(-99.99F, "-99.99");
+    assert_float(0.333333343F, "0.33333334");
+    assert_float(INFINITY, "Infinity");
+}
+
+static void test_floats_round_trip(void **state)
+{
+    (void)state;
+    uint64_t x = 88172645463325252;
+    for (int i = 0; i < 50000; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        AUTO_BUF struct buf b = {0};
+        double d;
+        float f;
+        uint32_t low = (uint32_t)x;
+        memcpy(&d, &x, sizeof d);
+        memcpy(&f, &low, sizeof f);
+        if (i % 2)
+            d = (double)(x % 2000000000) / (double)(1 + x % 10000); // of everyday size
+        if (!isfinite(d) || !isfinite(f))
+            continue;
+        double_text(&b, d);
+        assert_true(strtod(buf_cstr(&b), NULL) == d);
+        buf_clear(&b);
+        float_text(&b, f);
+        assert_true(strtof(buf_cstr(&b), NULL) == f);
+    }
+}
+
+static void assert_document(const char *text, const char *want)
+{
+    AUTO_BUF struct buf b = {0};
+    buf_putc(&b, '!');
+    bool ok = json_document(&b, slice_of(text));
+    assert_int_equal(ok, want != NULL);
+    assert_string_equal(buf_cstr(&b) + 1, want ? want : "");
+}
+
+static void test_document(void **state)
+{
+    (void)state;
+    assert_document(" { \"a\" : [ 1 , 2.5e-3 , true ] ,\n\t\"b c\":{ } , \"d\":[ ]} ",
+                    "{\"a\":[1,2.5e-3,true],\"b c\":{},\"d\":[]}");
+    assert_document("\"a \\u00e9 \\n \"", "\"a \\u00e9 \\n \"");
+    assert_document("-0", "-0");
+    assert_document("  false", "false");
+    assert_document("[[[null]]]", "[[[null]]]");
+    assert_document("{\"a\":1,\"a\":2}", "{\"a\":1,\"a\":2}"); // the reader's parser decides
+    static const char *const wrong[] = {
+        "",      " ",         "{",       "[1,]",  "{\"a\":1,}", "{,}",    "01",      "1.",
+        "-",     "1e",        "nul",     "nullx", "\"a",        "\"\n\"", "\"\\x\"", "\"\\u12\"",
+        "[1 2]", "{\"a\" 1}", "{1:2}",   "[1}",   "{\"a\":1]",  "1 1",    "]",       "\"\xff\"",
+        "[",     "{\"a\"",    "{\"a\":", "[1",    "\"\\",       "\"\\u",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+        assert_document(wrong[i], NULL);
+    assert_true(json_is_null(slice_of(" null\n")));
+    assert_false(json_is_null(slice_of("\"null\"")));
+    assert_false(json_is_null(slice_of("nul")));
+}
+
+static void test_document_depth(void **state)
+{
+    (void)state;
+    const size_t n = JSON_DEPTH_MAX;
+    AUTO_FREE char *text = xcalloc(1, 2 * n + 3);
+    memset(text, '[', n);
+    memset(text + n, ']', n);
+    assert_document(text, text);
+    memset(text, '[', n + 1);
+    memset(text + n + 1, ']', n + 1);
+    assert_document(text, NULL);
+}
+
+static void test_base64(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"", "\"\""},        {"f", "\"Zg==\""},        {"fo", "\"Zm8=\""},
+        {"foo", "\"Zm9v\""}, {"foob", "\"Zm9vYg==\""}, {"\xff\xfe\xfd", "\"//79\""},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        AUTO_BUF struct buf b = {0};
+        json_base64(&b, slice_of(cases[i][0]));
+        assert_string_equal(buf_cstr(&b), cases[i][1]);
+    }
+}
+
+// ---- rows ----
+
+static struct relation *table_of(const char *name, struct seen_column *columns, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        columns[i].attnum = (int16_t)(i + 1);
+        columns[i].typmod = -1;
+        columns[i].type = columns[i].type ? columns[i].type : "t";
+        columns[i].base_type = columns[i].type;
+    }
+    struct seen_relation seen = {16384, "public", name, 'd', (uint16_t)n, columns};
+    return registry_number(NULL, &seen, 1);
+}
+
+// The row of one column (number 1) as JSON.
+static void assert_value(enum kind kind, enum json_class class, const struct buf *row,
+                         const char *want)
+{
+    struct seen_column c = {.name = "c", .kind = kind, .json_class = class};
+    struct relation *r = table_of("t", &c, 1);
+    struct change change = {0};
+    struct err e = {0};
+    AUTO_BUF struct buf b = {0};
+    int rc = json_row(&b, r, buf_slice(row), &change, 8, false, &e);
+    assert_int_equal(rc, want ? 0 : -1);
+    assert_string_equal(buf_cstr(&b), want ? want : "");
+    if (!want)
+        assert_int_equal(e.class, ERR_DATA);
+    relation_free(r);
+}
+
+static void assert_varint(enum kind kind, uint64_t v, const char *want)
+{
+    AUTO_BUF struct buf row = {0};
+    wire_uint(&row, 1, v);
+    assert_value(kind, JSON_CLASS_TEXT, &row, want);
+}
+
+static void assert_bytes(enum kind kind, enum json_class class, struct slice v, const char *want)
+{
+    AUTO_BUF struct buf row = {0};
+    wire_bytes(&row, 1, v.p, v.n);
+    assert_value(kind, class, &row, want);
+}
+
+static void put_timestamp(struct buf *out, int64_t seconds, int32_t nanos)
+{
+    if (seconds)
+        wire_uint(out, 1, (uint64_t)seconds);
+    if (nanos)
+        wire_uint(out, 2, (uint64_t)nanos);
+}
+
+static void assert_timestamp(int64_t seconds, int32_t nanos, const char *want)
+{
+    AUTO_BUF struct buf message = {0};
+    put_timestamp(&message, seconds, nanos);
+    struct slice s = {message.p ? message.p : (const uint8_t *)"", message.n};
+    assert_bytes(KIND_TIMESTAMP, JSON_CLASS_TEXT, s, want);
+}
+
+static void test_scalars(void **state)
+{
+    (void)state;
+    assert_varint(KIND_BOOL, 0, "{\"c\":false}");
+    assert_varint(KIND_BOOL, 1, "{\"c\":true}");
+    assert_varint(KIND_INT32, (uint64_t)(int64_t)INT32_MIN, "{\"c\":-2147483648}");
+    assert_varint(KIND_INT32, INT32_MAX, "{\"c\":2147483647}");
+    assert_varint(KIND_INT64, (uint64_t)INT64_MIN, "{\"c\":\"-9223372036854775808\"}");
+    assert_varint(KIND_INT64, INT64_MAX, "{\"c\":\"9223372036854775807\"}");
+    assert_varint(KIND_UINT32, UINT32_MAX, "{\"c\":4294967295}");
+    assert_bytes(KIND_STRING, JSON_CLASS_TEXT, slice_of("a\nb"), "{\"c\":\"a\\nb\"}");
+    assert_bytes(KIND_STRING, JSON_CLASS_JSON, slice_of("{\"a\": 1}"), "{\"c\":{\"a\":1}}");
+    assert_bytes(KIND_STRING, JSON_CLASS_JSON, slice_of("oops"), "{\"c\":\"oops\"}");
+    assert_bytes(KIND_BYTES, JSON_CLASS_TEXT, slice_of("hi"), "{\"c\":\"aGk=\"}");
+    assert_timestamp(1795447440, 123456000, "{\"c\":\"2026-11-23T15:24:00.123456Z\"}");
+    assert_timestamp(0, 0, "{\"c\":\"1970-01-01T00:00:00.000000Z\"}");
+    assert_timestamp(-62135596800, 0, "{\"c\":\"0001-01-01T00:00:00.000000Z\"}");
+    assert_timestamp(253402300799, 999999999, "{\"c\":\"9999-12-31T23:59:59.999999Z\"}");
+    assert_timestamp(-1, 500000000, "{\"c\":\"1969-12-31T23:59:59.500000Z\"}");
+    assert_timestamp(253402300800, 0, NULL);
+    assert_timestamp(0, 1000000000, NULL);
+    AUTO_BUF struct buf row = {0};
+    assert_value(KIND_INT32, JSON_CLASS_TEXT, &row, "{\"c\":null}");
+    wire_fixed32(&row, 1, 0x3dcccccd);
+    assert_value(KIND_FLOAT, JSON_CLASS_TEXT, &row, "{\"c\":0.1}");
+    buf_clear(&row);
+    wire_fixed64(&row, 1, 0xfff0000000000000);
+    assert_value(KIND_DOUBLE, JSON_CLASS_TEXT, &row, "{\"c\":\"-Infinity\"}");
+    assert_value(KIND_INT32, JSON_CLASS_TEXT, &row, NULL); // another wire type
+    row.n--;
+    assert_value(KIND_DOUBLE, JSON_CLASS_TEXT, &row, NULL); // cut off
+}
+
+struct dimension {
+    int32_t length, lower;
+};
+
+static void put_dimensions(struct buf *out, const struct dimension *d, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        AUTO_BUF struct buf one = {0};
+        wire_uint(&one, 1, (uint64_t)d[i].length);
+        wire_uint(&one, 2, (uint64_t)(int64_t)d[i].lower);
+        wire_bytes(out, 3, one.p, one.n);
+    }
+}
+
+static void put_packed(struct buf *out, uint32_t number, const uint64_t *v, size_t n)
+{
+    AUTO_BUF struct buf packed = {0};
+    for (size_t i = 0; i < n; i++)
+        wire_varint(&packed, v[i]);
+    wire_bytes(out, number, packed.p, packed.n);
+}
+
+static void test_arrays(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf m = {0};
+    const uint64_t v[] = {1, 0, (uint64_t)-3, 4, 5, 6}, nulls[] = {1};
+    assert_bytes(KIND_ARRAY + KIND_INT32, JSON_CLASS_TEXT, slice_of(""), "{\"c\":[]}");
+    put_packed(&m, 1, v, 6);
+    put_packed(&m, 2, nulls, 1);
+    assert_bytes(KIND_ARRAY + KIND_INT32, JSON_CLASS_TEXT, buf_slice(&m),
+                 "{\"c\":[1,null,-3,4,5,6]}");
+    assert_bytes(KIND_ARRAY + KIND_INT64, JSON_CLASS_TEXT, buf_slice(&m),
+                 "{\"c\":[\"1\",null,\"-3\",\"4\",\"5\",\"6\"]}");
+    const struct dimension d[] = {{2, 1}, {3, 1}};
+    put_dimensions(&m, d, 2);
+    assert_bytes(KIND_ARRAY + KIND_INT32, JSON_CLASS_TEXT, buf_slice(&m),
+                 "{\"c\":[[1,null,-3],[4,5,6]]}");
+    put_dimensions(&m, (struct dimension[]){{1, 1}}, 1);
+    assert_bytes(KIND_ARRAY + KIND_INT32, JSON_CLASS_TEXT, buf_slice(&m),
+                 "{\"c\":[[[1],[null],[-3]],[[4],[5],[6]]]}");
+    put_dimensions(&m, (struct dimension[]){{2, 1}}, 1); // twelve of six
+    assert_bytes(KIND_ARRAY + KIND_INT32, JSON_CLASS_TEXT, buf_slice(&m), NULL);
+
+    buf_clear(&m);
+    wire_string(&m, 1, "a\"");
+    wire_string(&m, 1, "");
+    wire_string(&m, 1, "");
+    put_packed(&m, 2, (uint64_t[]){2}, 1);
+    assert_bytes(KIND_ARRAY + KIND_STRING, JSON_CLASS_TEXT, buf_slice(&m),
+                 "{\"c\":[\"a\\\"\",\"\",null]}");
+    put_packed(&m, 2, (uint64_t[]){3}, 1); // behind the last element
+    assert_bytes(KIND_ARRAY + KIND_STRING, JSON_CLASS_TEXT, buf_slice(&m), NULL);
+
+    buf_clear(&m);
+    double doubles[] = {0.5, INFINITY};
+    wire_bytes(&m, 1, doubles, sizeof doubles);
+    assert_bytes(KIND_ARRAY + KIND_DOUBLE, JSON_CLASS_TEXT, buf_slice(&m),
+                 "{\"c\":[0.5,\"Infinity\"]}");
+    m.n--;
+    m.p[1]--;
+    assert_bytes(KIND_ARRAY + KIND_DOUBLE, JSON_CLASS_TEXT, buf_slice(&m), NULL);
+}
+
+static void assert_array_text(enum kind kind, const char *base_type, const struct buf *message,
+                              const char *want)
+{
+    AUTO_FREE char *base = xstrdup(base_type);
+    struct column c = {.kind = kind, .base_type = base};
+    AUTO_BUF struct buf b = {0};
+    assert_int_equal(array_text(&b, &c, buf_slice(message)), 0);
+    assert_string_equal(buf_cstr(&b), want);
+}
+
+static void test_array_text(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf m = {0};
+    const char *const texts[] = {"plain", "", "null", "a b", "{", "x\"\\y", ","};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        wire_string(&m, 1, texts[i]);
+    wire_string(&m, 1, "");
+    put_packed(&m, 2, (uint64_t[]){7}, 1);
+    assert_array_text(KIND_ARRAY + KIND_STRING, "text[]", &m,
+                      "{plain,\"\",\"null\",\"a b\",\"{\",\"x\\\"\\\\y\",\",\",NULL}");
+    put_dimensions(&m, (struct dimension[]){{2, 0}, {4, -5}}, 2);
+    assert_array_text(KIND_ARRAY + KIND_STRING, "text[]", &m,
+                      "[0:1][-5:-2]={{plain,\"\",\"null\",\"a b\"},"
+                      "{\"{\",\"x\\\"\\\\y\",\",\",NULL}}");
+    buf_clear(&m);
+    wire_string(&m, 1, "(1,1),(0,0)");
+    wire_string(&m, 1, "(2,2),(0,0)");
+    assert_array_text(KIND_ARRAY + KIND_STRING, "box[]", &m, "{(1,1),(0,0);(2,2),(0,0)}");
+    buf_clear(&m);
+    wire_bytes(&m, 1, "\x00\xff", 2);
+    assert_array_text(KIND_ARRAY + KIND_BYTES, "bytea[]", &m, "{\"\\\\x00ff\"}");
+    buf_clear(&m);
+    AUTO_BUF struct buf t = {0};
+    put_timestamp(&t, 1795447440, 120000000);
+    wire_bytes(&m, 1, t.p, t.n);
+    wire_bytes(&m, 1, NULL, 0);
+    assert_array_text(KIND_ARRAY + KIND_TIMESTAMP, "timestamp with time zone[]", &m,
+                      "{\"2026-11-23 15:24:00.12+00\",\"1970-01-01 00:00:00+00\"}");
+    buf_clear(&m);
+    put_packed(&m, 1, (uint64_t[]){1, 0}, 2);
+    assert_array_text(KIND_ARRAY + KIND_BOOL, "boolean[]", &m, "{t,f}");
+}
+
+// ---- changes ----
+
+struct fixture {
+    struct catalog *catalog;
+    struct json_context x;
+    struct batch_builder *builder;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof *f);
+    struct seen_column columns[] = {
+        {.name = "id", .kind = KIND_INT64, .key = true, .type = "bigint"},
+        {.name = "no te", .kind = KIND_STRING, .type = "text"},
+        {.name = "doc", .kind = KIND_STRING, .json_class = JSON_CLASS_JSON, .type = "jsonb"},
+        {.name = "at", .kind = KIND_TIMESTAMP, .type = "timestamp with time zone"},
+        {.name = "tags", .kind = KIND_ARRAY + KIND_STRING, .type = "text[]", .masked = false},
+    };
+    f->catalog = catalog_new();
+    catalog_add(f->catalog, table_of("Odd.Name", columns, ARRAY_LEN(columns)));
+    f->x = (struct json_context){.catalog = f->catalog, .stream_id = 0xabc, .timeline = 1};
+    f->builder = batch_builder_new(4096);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    catalog_free(f->catalog);
+    batch_builder_free(f->builder);
+    free(f);
+    return 0;
+}
+
+// A transaction of one change, and its JSON.
+static void assert_change(struct fixture *f, const struct begin *begin, const struct change *c,
+                          const char *want)
+{
+    batch_add_begin(f->builder, begin);
+    batch_add_change(f->builder, c);
+    batch_add_end(f->builder, begin->lsn + 8);
+    struct batch *b = batch_builder_take(f->builder, false);
+    AUTO_BUF struct buf out = {0};
+    struct err e = {0};
+    BATCH_FOREACH (b, entry) {
+        if (entry->kind == ENTRY_BEGIN)
+            json_context_begin(&f->x, b, entry);
+        if (entry->kind != ENTRY_CHANGE)
+            continue;
+        assert_int_equal(json_change(&out, &f->x, b, entry, &e), want ? 0 : -1);
+        assert_string_equal(buf_cstr(&out), want ? want : "");
+    }
+    batch_unref(b);
+}
+
+static const struct begin begin = {.lsn = LSN, .commit_time_us = TIME, .xid = 734};
+
+#define PLACE                                                                                      \
+    "\"cursor\":\"0000000000000abc.1.16b3748.0\",\"lsn\":\"0/16B3748\",\"seq\":0,\"last\":true,"   \
+    "\"xid\":734,\"time\":\"2026-11-23T16:04:00.123456Z\"}"
+
+static void put_id(struct buf *row, uint64_t id)
+{
+    wire_uint(row, 1, id);
+}
+
+static void test_insert(void **state)
+{
+    AUTO_BUF struct buf key = {0}, row = {0};
+    put_id(&key, 7);
+    put_id(&row, 7);
+    wire_string(&row, 2, "x");
+    wire_string(&row, 3, "[1, 2]");
+    struct change c = {
+        .op = OP_INSERT, .relation = 1, .key = buf_slice(&key), .after = buf_slice(&row)};
+    assert_change(
+        *state, &begin, &c,
+        "{\"op\":\"insert\",\"table\":\"public.\\\"Odd.Name\\\"\",\"key\":{\"id\":\"7\"},"
+        "\"row\":{\"id\":\"7\",\"no te\":\"x\",\"doc\":[1,2],\"at\":null,\"tags\":null}," PLACE);
+}
+
+static void test_update(void **state)
+{
+    AUTO_BUF struct buf key = {0}, old = {0}, row = {0}, exact = {0}, one = {0}, list = {0};
+    put_id(&key, 7);
+    put_id(&old, 7);
+    wire_string(&old, 3, "null");
+    put_id(&row, 8);
+    wire_string(&row, 3, " null ");
+    AUTO_BUF struct buf tags = {0};
+    wire_string(&tags, 1, "a");
+    put_dimensions(&tags, (struct dimension[]){{1, 0}}, 1);
+    wire_bytes(&row, 5, tags.p, tags.n);
+    wire_uint(&one, 1, 4);
+    wire_string(&one, 2, "infinity");
+    wire_bytes(&exact, 8, one.p, one.n);
+    wire_varint(&list, 2);
+    struct change c = {.op = OP_UPDATE,
+                       .relation = 1,
+                       .key = buf_slice(&key),
+                       .before = buf_slice(&old),
+                       .after = buf_slice(&row),
+                       .exact = buf_slice(&exact),
+                       .unchanged = buf_slice(&list)};
+    assert_change(*state, &begin, &c,
+                  "{\"op\":\"update\",\"table\":\"public.\\\"Odd.Name\\\"\",\"key\":{\"id\":\"7\"},"
+                  "\"row\":{\"id\":\"8\",\"doc\":null,\"at\":\"infinity\",\"tags\":[\"a\"]},"
+                  "\"old\":{\"id\":\"7\",\"no te\":null,\"doc\":null,\"at\":null,\"tags\":null},"
+                  "\"unchanged\":[\"no te\"],"
+                  "\"exact\":{\"doc\":\" null \",\"tags\":\"[0:0]={a}\"},"
+                  "\"exact_old\":{\"doc\":\"null\"}," PLACE);
+}
+
+static void test_delete_and_origin(void **state)
+{
+    AUTO_BUF struct buf key = {0};
+    put_id(&key, 7);
+    struct change c = {.op = OP_DELETE, .relation = 1, .key = buf_slice(&key)};
+    struct begin replicated = begin;
+    replicated.origin = slice_of("pg_1");
+    replicated.attempt = 2;
+    assert_change(*state, &replicated, &c,
+                  "{\"op\":\"delete\",\"table\":\"public.\\\"Odd.Name\\\"\",\"key\":{\"id\":\"7\"},"
+                  "\"cursor\":\"0000000000000abc.1.16b3748.0.2\",\"lsn\":\"0/16B3748\",\"seq\":0,"
+                  "\"last\":true,\"xid\":734,\"time\":\"2026-11-23T16:04:00.123456Z\","
+                  "\"origin\":\"pg_1\"}");
+}
+
+static void test_truncate(void **state)
+{
+    AUTO_BUF struct buf m = {0};
+    wire_uint(&m, 1, 1);
+    wire_string(&m, 3, "public.a");
+    wire_string(&m, 3, "public.\"B\"");
+    struct change c = {.op = OP_TRUNCATE, .relation = 1, .truncate = buf_slice(&m)};
+    assert_change(*state, &begin, &c,
+                  "{\"op\":\"truncate\",\"table\":\"public.\\\"Odd.Name\\\"\","
+                  "\"tables\":[\"public.a\",\"public.\\\"B\\\"\"],\"cascade\":true,"
+                  "\"restart_identity\":false," PLACE);
+}
+
+static void test_message(void **state)
+{
+    AUTO_BUF struct buf m = {0};
+    wire_string(&m, 1, "app");
+    wire_string(&m, 2, "hi");
+    struct change c = {.op = OP_MESSAGE, .message = buf_slice(&m)};
+    struct begin alone = {.lsn = LSN};
+    assert_change(*state, &alone, &c,
+                  "{\"op\":\"message\",\"prefix\":\"app\",\"content\":\"aGk=\","
+                  "\"transactional\":false,\"cursor\":\"0000000000000abc.1.16b3748.0\","
+                  "\"lsn\":\"0/16B3748\",\"seq\":0,\"last\":true}");
+}
+
+static void test_corrupt(void **state)
+{
+    AUTO_BUF struct buf row = {0};
+    put_id(&row, 7);
+    struct change c = {.op = OP_INSERT, .relation = 2, .after = buf_slice(&row)};
+    assert_change(*state, &begin, &c, NULL); // no such relation version
+    c.relation = 1;
+    wire_uint(&row, 2, 5); // a number where a text must be
+    c.after = buf_slice(&row);
+    assert_change(*state, &begin, &c, NULL);
+    row.n--;
+    c.after = buf_slice(&row);
+    assert_change(*state, &begin, &c, NULL);
+}
+
+// A change as the WebSocket's policy leaves it when the row is too large for a frame.
+static void test_omitted(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_BUF struct buf key = {0}, row = {0}, body = {0};
+    put_id(&key, 7);
+    put_id(&row, 7);
+    wire_uint(&body, 1, OP_INSERT);
+    wire_uint(&body, 2, 1);
+    wire_uint(&body, 3, 0);
+    wire_bytes(&body, 4, key.p, key.n);
+    wire_bytes(&body, 6, row.p, row.n);
+    wire_bytes(&body, 13, "\x02\x05", 2);
+    struct entry entry = {
+        .body = 0, .end = (uint32_t)body.n, .kind = ENTRY_CHANGE, .op = OP_INSERT, .relation = 1};
+    struct batch b = {.data = body.p, .n = body.n};
+    AUTO_BUF struct buf out = {0};
+    struct err e;
+    f->x.begin = begin;
+    assert_int_equal(json_change(&out, &f->x, &b, &entry, &e), 0);
+    assert_string_equal(buf_cstr(&out),
+                        "{\"op\":\"insert\",\"table\":\"public.\\\"Odd.Name\\\"\","
+                        "\"key\":{\"id\":\"7\"},\"row\":{\"id\":\"7\",\"doc\":null,\"at\":null},"
+                        "\"omitted\":[\"no te\",\"tags\"],"
+                        "\"cursor\":\"0000000000000abc.1.16b3748.0\",\"lsn\":\"0/16B3748\","
+                        "\"seq\":0,\"xid\":734,\"time\":\"2026-11-23T16:04:00.123456Z\"}");
+}
+
+// Columns whose numbers do not ascend, a number that the relation does not know, rewinding.
+static void test_column_order(void **state)
+{
+    (void)state;
+    struct seen_column columns[] = {{.name = "a", .kind = KIND_INT32},
+                                    {.name = "b", .kind = KIND_INT32},
+                                    {.name = "c", .kind = KIND_INT32},
+                                    {.name = "d", .kind = KIND_INT32}};
+    struct relation *r = table_of("t", columns, 4);
+    static const uint32_t numbers[] = {2002, 1, 2001, 3};
+    AUTO_BUF struct buf row = {0}, out = {0};
+    for (size_t i = 0; i < 4; i++)
+        r->columns[i].number = numbers[i];
+    wire_uint(&row, 1, 10);
+    wire_uint(&row, 3, 30);
+    wire_uint(&row, 2002, 2);
+    wire_uint(&row, 3000, 9);
+    struct change c = {0};
+    struct err e;
+    assert_int_equal(json_row(&out, r, buf_slice(&row), &c, 8, false, &e), 0);
+    assert_string_equal(buf_cstr(&out), "{\"a\":2,\"b\":10,\"c\":null,\"d\":30}");
+    relation_free(r);
+}
+
+// ---- other entries ----
+
+static void test_entries(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_BUF struct buf out = {0}, row = {0};
+    put_id(&row, 7);
+    struct change c = {.op = OP_INSERT, .relation = 1, .after = buf_slice(&row)};
+    batch_add_begin(f->builder, &begin);
+    batch_add_change(f->builder, &c);
+    batch_skip_change(f->builder);
+    batch_add_end(f->builder, LSN + 0x30);
+    batch_add_gap(f->builder, 0x10, UINT64_C(0x100000020), "slot \"s\" lost");
+    struct batch *b = batch_builder_take(f->builder, false);
+    BATCH_FOREACH (b, entry) {
+        if (entry->kind == ENTRY_BEGIN)
+            json_context_begin(&f->x, b, entry);
+        else if (entry->kind == ENTRY_END)
+            json_end(&out, &f->x, b, entry);
+        else if (entry->kind == ENTRY_GAP)
+            json_gap(&out, &f->x, b, entry);
+    }
+    json_progress(&out, &f->x, 0x20);
+    batch_unref(b);
+    assert_string_equal(
+        buf_cstr(&out),
+        "{\"type\":\"end\",\"lsn\":\"0/16B3748\",\"end_lsn\":\"0/16B3778\",\"xid\":734,"
+        "\"changes\":2,\"cursor\":\"0000000000000abc.1.16b3748.ffffffffff\"}"
+        "{\"type\":\"gap\",\"from_lsn\":\"0/10\",\"to_lsn\":\"1/20\","
+        "\"reason\":\"slot \\\"s\\\" lost\","
+        "\"cursor\":\"0000000000000abc.1.10000001f.ffffffffff\"}"
+        "{\"type\":\"progress\",\"lsn\":\"0/20\","
+        "\"cursor\":\"0000000000000abc.1.1f.ffffffffff\"}");
+}
+
+static void test_relation(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_BUF struct buf out = {0};
+    json_relation(&out, catalog_get(f->catalog, 1));
+    const char *want =
+        "{\"type\":\"relation\",\"table\":\"public.\\\"Odd.Name\\\"\",\"schema\":\"public\","
+        "\"name\":\"Odd.Name\",\"replica_identity\":\"default\",\"columns\":["
+        "{\"name\":\"id\",\"number\":1,\"type\":\"bigint\",\"base_type\":\"bigint\",\"key\":true},"
+        "{\"name\":\"no te\",\"number\":2,\"type\":\"text\",\"base_type\":\"text\"},";
+    assert_memory_equal(out.p, want, strlen(want));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_string),
+        cmocka_unit_test(test_string_places),
+        cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_floats_round_trip),
+        cmocka_unit_test(test_document),
+        cmocka_unit_test(test_document_depth),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_scalars),
+        cmocka_unit_test(test_arrays),
+        cmocka_unit_test(test_array_text),
+        cmocka_unit_test(test_column_order),
+        cmocka_unit_test_setup_teardown(test_insert, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_update, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_delete_and_origin, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_truncate, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_message, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_corrupt, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_omitted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_entries, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_relation, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("json", tests, NULL, NULL);
+}
