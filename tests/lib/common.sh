@@ -13,7 +13,7 @@ fi
 
 JAVA_PACKAGES="java=openjdk-17-jre-headless mvn=maven"
 
-say() { echo "${0##*/}: $*" >&2; }
+say() { echo "${WHO:-${0##*/}}: $*" >&2; }
 die() { say "$*" && exit 1; }
 
 # Runs a command; shows its output only when it fails.
