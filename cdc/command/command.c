@@ -53,7 +53,7 @@ int command_need_source(const struct settings *s, const char *command, struct er
     if (s->source)
         return 0;
     return err_set(e, ERR_USAGE,
-                   "rowcast %s needs a database: give --source, ROWCAST_SOURCE, or source = \"..\" "
+                   "%s needs a database: give --source, ROWCAST_SOURCE, or source = \"..\" "
                    "in the configuration file",
                    command);
 }

@@ -16,8 +16,8 @@ int command_help(const struct settings *s, int *ret_status, struct err *e)
     else if (strcmp(topic, "options") == 0)
         help_markdown(&out);
     else
-        return err_set(e, ERR_USAGE,
-                       "rowcast help: \"%.100s\" is no command; rowcast help lists them", topic);
+        return err_set(e, ERR_USAGE, "help: \"%.100s\" is no command; rowcast help lists them",
+                       topic);
     *ret_status = 0;
     return command_print(&out, NULL, e);
 }

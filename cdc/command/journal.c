@@ -76,14 +76,13 @@ int command_journal(const struct settings *s, int *ret_status, struct err *e)
     const char *what = s->args.n > 0 ? s->args.items[0] : "";
     *ret_status = 0;
     if (strcmp(what, "list") != 0 && strcmp(what, "verify") != 0 && strcmp(what, "dump") != 0)
-        return err_set(e, ERR_USAGE,
-                       "rowcast journal: say list, verify or dump, then the directory");
+        return err_set(e, ERR_USAGE, "journal: say list, verify or dump, then the directory");
     if (s->args.n < 2)
-        return err_set(e, ERR_USAGE, "rowcast journal %s: say which directory", what);
+        return err_set(e, ERR_USAGE, "journal %s: say which directory", what);
     const char *dir = s->args.items[1];
     if (strcmp(what, "dump") == 0)
         return journal_dump(s, dir, e);
     if (s->tables.n || s->from)
-        return err_set(e, ERR_USAGE, "rowcast journal %s: --table and --from are for dump", what);
+        return err_set(e, ERR_USAGE, "journal %s: --table and --from are for dump", what);
     return strcmp(what, "list") == 0 ? journal_list(dir, e) : journal_verify(dir, e);
 }

@@ -1,6 +1,7 @@
 // libConfuse parses, we set: its value callback (one call a value) hands each text to value_set and
 // keeps what went wrong, for libConfuse itself only prints. The file is read by us, not by
-// libConfuse: with a limit, and without its expansion of ~.
+// libConfuse: with a limit, without its expansion of ~, and without the comments, which throw its
+// count of lines off.
 #include "config/file.h"
 
 #include "config/value.h"
@@ -95,6 +96,33 @@ static int emptied(cfg_t *cfg, struct err *e)
     return 0;
 }
 
+// Overwrites # comments with spaces. libConfuse would take // for one too, also in a URL without
+// quotes.
+static int blank_comments(char *text, struct err *e)
+{
+    unsigned line = 1;
+    for (char *at = text, quote = 0; *at; at++) {
+        line += *at == '\n';
+        if (quote && *at == '\\' && at[1]) {
+            line += *++at == '\n';
+        } else if (*at == quote) {
+            quote = 0;
+        } else if (quote) {
+            continue;
+        } else if (*at == '"' || *at == '\'') {
+            quote = *at;
+        } else if (*at == '#') {
+            memset(at, ' ', strcspn(at, "\n"));
+        } else if (*at == '/' && (at[1] == '/' || at[1] == '*')) {
+            return err_set(e, ERR_USAGE,
+                           "%s:%u: %.2s outside of quotes: put a value that has it in double "
+                           "quotes; comments begin with #",
+                           load.path, line, at);
+        }
+    }
+    return 0;
+}
+
 int config_text_load(struct settings *s, const char *path, const char *text, struct err *e)
 {
     cfg_opt_t opts[64];
@@ -116,10 +144,13 @@ int config_text_load(struct settings *s, const char *path, const char *text, str
     load.path = path;
     load.e = e;
     memcpy(load.above, s->given, sizeof load.above);
+    AUTO_FREE char *plain = xstrdup(text);
+    if (blank_comments(plain, e) != 0)
+        return -1;
     cfg_t *cfg = cfg_init(opts, CFGF_NONE);
     CHECK(cfg);
     cfg_set_error_function(cfg, on_error);
-    int r = text[0] ? cfg_parse_buf(cfg, text) : CFG_SUCCESS;
+    int r = plain[0] ? cfg_parse_buf(cfg, plain) : CFG_SUCCESS;
     if (r != CFG_SUCCESS && !load.failed)
         (void)err_set(e, ERR_USAGE, "%s:%d: not understood", path, cfg->line);
     else if (r == CFG_SUCCESS && emptied(cfg, e) != 0)

@@ -61,9 +61,8 @@ static int word_take(struct settings *s, const struct command_info *c,
     if (c->words_are_tables && !address && before && strcmp(before->name, "table") == 0)
         return value_set(s, before, word, "--table", e);
     if (s->args.n == c->args_max)
-        return err_set(e, ERR_USAGE,
-                       "rowcast %s: \"%.*s\" is not expected here; see rowcast help %s", c->name,
-                       shown, word, c->name);
+        return err_set(e, ERR_USAGE, "%s: \"%.*s\" is not expected here; see rowcast help %s",
+                       c->name, shown, word, c->name);
     strings_add(&s->args, word, strlen(word));
     return 0;
 }
@@ -97,7 +96,7 @@ static int command_line(struct settings *s, const struct command_info *c, int ar
         } else {
             // Up to =, for what follows may be a secret.
             return err_set(e, ERR_USAGE,
-                           "%.*s: no such option of rowcast %s, or not whole; see rowcast help %s",
+                           "%.*s: no such option of %s, or not whole; see rowcast help %s",
                            (int)size_min(strcspn(argv[at], "="), 100), argv[at], c->name, c->name);
         }
     }

@@ -55,8 +55,12 @@ static bool unit_parse(const char *text, const struct unit *units, size_t n, int
     if (*rest == ' ')
         rest++;
     for (size_t i = 0; i < n; i++) {
-        if (strcmp(rest, units[i].name) == 0)
-            return !__builtin_mul_overflow(v, units[i].factor, ret_v);
+        if (strcmp(rest, units[i].name) != 0)
+            continue;
+        if (__builtin_mul_overflow(v, units[i].factor, &v))
+            return false;
+        *ret_v = v;
+        return true;
     }
     return false;
 }
