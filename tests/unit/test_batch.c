@@ -28,7 +28,12 @@ static void assert_same(const struct batch *a, const struct batch *b)
 {
     assert_int_equal(a->n, b->n);
     assert_int_equal(a->entry_count, b->entry_count);
-    assert_memory_equal(a->entries, b->entries, a->entry_count * sizeof *a->entries);
+    for (uint32_t i = 0; i < a->entry_count; i++) { // by field: the padding says nothing
+        const struct entry *x = &a->entries[i], *y = &b->entries[i];
+        assert_true(x->off == y->off && x->body == y->body && x->end == y->end);
+        assert_true(x->relation == y->relation && x->ordinal == y->ordinal);
+        assert_true(x->kind == y->kind && x->op == y->op);
+    }
     assert_int_equal(position_cmp(a->first, b->first), 0);
     assert_int_equal(position_cmp(a->last, b->last), 0);
     assert_int_equal(a->change_count, b->change_count);
