@@ -26,6 +26,10 @@ def _run(coroutine, deadline):
         raise TimeoutError from None
 
 
+async def _connect(url, **options):
+    return await websockets.client.connect(url, **options)
+
+
 class Closed(Exception):
     """The server closed the connection; code and reason as it gave them."""
 
@@ -58,7 +62,7 @@ class Stream:
         self.cursor = start if start not in (None, "now", "earliest") else None
         self.subscribed = None
         self._entries = []  # of the frame in work
-        self._socket = _run(websockets.client.connect(
+        self._socket = _run(_connect(
             self.url, subprotocols=[subprotocol] if subprotocol else None, extra_headers=headers,
             max_size=None, compression=None, ping_interval=None, open_timeout=deadline), deadline)
         if subprotocol != "rowcast.v1.proto":
