@@ -1,0 +1,626 @@
+#include "sinks/websocket/frame.h"
+
+#include "base/log.h"
+#include "proto/wire.h"
+#include "sinks/websocket/omit.h"
+
+#define VIEW_MEMORY_MAX (1 << 20) // a larger batch is not kept: it would not fit the budget
+
+struct frame_view {
+    struct batch *b;
+    uint32_t ops;            // bits of enum op
+    bool marks;              // a gap or a restart: for everybody
+    lsn_t passed;            // as in struct frame
+    uint32_t relation_count; // used by its changes, each once
+    uint32_t *relations;
+    uint32_t defined_count; // the first so many of them are defined in the batch before their use
+    struct frame *frames;
+};
+
+// ---- frames ----
+
+struct frame *frame_ref(struct frame *f)
+{
+    f->refs++;
+    return f;
+}
+
+struct frame *frame_unref(struct frame *f)
+{
+    if (!f || --f->refs > 0)
+        return NULL;
+    batch_unref(f->borrowed);
+    for (uint32_t i = 0; i < f->more_count; i++)
+        batch_unref(f->more[i]);
+    buf_free(&f->own);
+    free(f->uses);
+    free(f);
+    return NULL;
+}
+
+static struct frame *frame_new(const struct frame_key *key)
+{
+    struct frame *f = xcalloc(1, sizeof *f);
+    f->refs = 1;
+    f->key = *key;
+    f->got = key->got;
+    return f;
+}
+
+static bool has_id(const uint32_t *ids, uint32_t n, uint32_t id)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (ids[i] == id)
+            return true;
+    }
+    return false;
+}
+
+static void add_id(uint32_t **ids, uint32_t *n, uint32_t id)
+{
+    if (id == 0 || has_id(*ids, *n, id))
+        return;
+    if (*n % 8 == 0)
+        *ids = xrealloc(*ids, (*n + 8) * sizeof **ids);
+    (*ids)[(*n)++] = id;
+}
+
+// Where a batch's END, PROGRESS or GAP brings its reader.
+static lsn_t entry_passed(const struct batch *b, const struct entry *e)
+{
+    switch (e->kind) {
+    case ENTRY_END:
+        return batch_end_lsn(b, e);
+    case ENTRY_PROGRESS:
+        return batch_progress_lsn(b, e);
+    default:
+        return 0;
+    }
+}
+
+// ---- views ----
+
+static void view_fill(struct frame_view *v)
+{
+    uint32_t *defined = NULL;
+    uint32_t defined_count = 0;
+    BATCH_FOREACH(v->b, e)
+    {
+        switch (e->kind) {
+        case ENTRY_CHANGE:
+            v->ops |= 1U << e->op;
+            add_id(&v->relations, &v->relation_count, e->relation);
+            break;
+        case ENTRY_RELATION:
+            if (!has_id(v->relations, v->relation_count, e->relation))
+                add_id(&defined, &defined_count, e->relation);
+            break;
+        case ENTRY_BEGIN:
+            break;
+        case ENTRY_END:
+        case ENTRY_PROGRESS:
+            v->passed = u64_max(v->passed, entry_passed(v->b, e));
+            break;
+        default:
+            v->marks = true;
+        }
+    }
+    for (uint32_t i = 0; i < v->relation_count; i++) {
+        if (has_id(defined, defined_count, v->relations[i])) {
+            uint32_t id = v->relations[i];
+            v->relations[i] = v->relations[v->defined_count];
+            v->relations[v->defined_count++] = id;
+        }
+    }
+    free(defined);
+}
+
+static void view_clear(struct frame_maker *fm, struct frame_view *v)
+{
+    while (v->frames) {
+        struct frame *f = v->frames;
+        v->frames = f->next;
+        fm->kept_bytes -= f->own.cap;
+        frame_unref(f);
+    }
+}
+
+static void view_free(struct frame_maker *fm, struct frame_view *v)
+{
+    if (!v)
+        return;
+    view_clear(fm, v);
+    batch_unref(v->b);
+    free(v->relations);
+    free(v);
+}
+
+static struct frame_view *view_find(const struct frame_maker *fm, const struct batch *b)
+{
+    for (unsigned i = 0; i < FRAME_VIEWS_MAX; i++) {
+        struct frame_view *v = fm->views[(fm->newest - i) % FRAME_VIEWS_MAX];
+        if (v && v->b == b)
+            return v;
+    }
+    return NULL;
+}
+
+static bool keeps(const struct batch *b)
+{
+    return b->sealed_us != 0 && b->memory <= VIEW_MEMORY_MAX;
+}
+
+// The view of a batch: kept for a live one, else for the caller to free (*ret_mine).
+static struct frame_view *view_get(struct frame_maker *fm, struct batch *b, bool *ret_mine)
+{
+    *ret_mine = !keeps(b);
+    struct frame_view *v = *ret_mine ? NULL : view_find(fm, b);
+    if (v)
+        return v;
+    v = xcalloc(1, sizeof *v);
+    v->b = batch_ref(b);
+    view_fill(v);
+    if (!*ret_mine) {
+        fm->newest++;
+        struct frame_view **slot = &fm->views[fm->newest % FRAME_VIEWS_MAX];
+        view_free(fm, *slot);
+        *slot = v;
+    }
+    return v;
+}
+
+// Keeps a frame for others, at the cost of the oldest ones.
+static void view_keep(struct frame_maker *fm, struct frame_view *v, struct frame *f)
+{
+    f->next = v->frames;
+    v->frames = frame_ref(f);
+    fm->kept_bytes += f->own.cap;
+    for (unsigned i = FRAME_VIEWS_MAX - 1; i > 0 && fm->kept_bytes > FRAME_KEPT_BYTES; i--) {
+        struct frame_view *old = fm->views[(fm->newest - i) % FRAME_VIEWS_MAX];
+        if (old && old != v)
+            view_clear(fm, old);
+    }
+}
+
+void frame_maker_init(struct frame_maker *fm, const struct catalog *c, size_t frame_bytes_max)
+{
+    *fm = (struct frame_maker){.catalog = c, .frame_bytes_max = frame_bytes_max};
+    fm->json.catalog = c;
+    fm->newest = FRAME_VIEWS_MAX; // never below what is subtracted from it
+    fm->omitted = metric_new(METRIC_COUNTER, "rowcast_websocket_changes_omitted_total",
+                             "Changes sent without their large columns, being too large for a "
+                             "frame.",
+                             "", 1);
+}
+
+void frame_maker_fini(struct frame_maker *fm)
+{
+    for (unsigned i = 0; i < FRAME_VIEWS_MAX; i++) {
+        view_free(fm, fm->views[i]);
+        fm->views[i] = NULL;
+    }
+}
+
+void frame_maker_forget(struct frame_maker *fm, const struct selection *sel)
+{
+    for (unsigned i = 0; i < FRAME_VIEWS_MAX; i++) {
+        struct frame_view *v = fm->views[i];
+        for (struct frame **at = v ? &v->frames : NULL; at && *at;) {
+            struct frame *f = *at;
+            if (f->key.sel != sel) {
+                at = &f->next;
+                continue;
+            }
+            *at = f->next;
+            fm->kept_bytes -= f->own.cap;
+            frame_unref(f);
+        }
+    }
+}
+
+bool frame_nothing(struct frame_maker *fm, struct selection *sel, struct batch *b,
+                   lsn_t *ret_passed)
+{
+    bool mine, nothing = false;
+    if (sel->everything)
+        return false;
+    struct frame_view *v = view_get(fm, b, &mine);
+    if (!v->marks) {
+        nothing = (v->ops & sel->ops) == 0;
+        for (uint32_t i = 0; i < v->relation_count && !nothing; i++) {
+            if (selection_wants_relation(sel, fm->catalog, v->relations[i]))
+                break;
+            nothing = i + 1 == v->relation_count && !(v->ops >> OP_MESSAGE & 1);
+        }
+    }
+    *ret_passed = v->passed;
+    if (mine)
+        view_free(fm, v);
+    return nothing;
+}
+
+struct frame *frame_find(struct frame_maker *fm, const struct frame_key *key,
+                         struct batch *const *batches, size_t count)
+{
+    struct frame_view *v = keeps(batches[0]) ? view_find(fm, batches[0]) : NULL;
+    for (struct frame *f = v ? v->frames : NULL; f; f = f->next) {
+        if (f->key.sel != key->sel || f->key.entry != key->entry || f->key.got != key->got ||
+            f->more_count >= count)
+            continue;
+        if (memcmp(f->more, batches + 1, f->more_count * sizeof *f->more) == 0)
+            return frame_ref(f);
+    }
+    return NULL;
+}
+
+// ---- making ----
+
+struct making {
+    struct frame_maker *fm;
+    struct frame *f;
+    struct selection *sel;
+    struct position skip;
+    struct buf *out;
+    const struct batch *b;
+    const struct entry *begin; // of the transaction that the loop stands in
+    bool begin_put;            // it is in this frame
+    bool begin_continued;      // some of its changes are not
+    lsn_t lsn;                 // its commit LSN
+};
+
+static void separate(struct making *m)
+{
+    if (m->out->p[m->out->n - 1] != '[')
+        buf_putc(m->out, ',');
+}
+
+static void open_text(struct buf *out, const struct selection *sel)
+{
+    buf_puts(out, "{\"type\":\"batch\",");
+    if (*sel->id) {
+        buf_puts(out, "\"id\":");
+        json_string(out, sel->id, strlen(sel->id));
+        buf_putc(out, ',');
+    }
+    buf_puts(out, "\"entries\":[");
+}
+
+static void open_frame(struct frame *f, const struct selection *sel)
+{
+    buf_room(&f->own, FRAME_HEADROOM);
+    f->own.n = FRAME_HEADROOM;
+    if (sel->text)
+        open_text(&f->own, sel);
+}
+
+// `empty`: nothing was put into it.
+static void close_frame(struct frame *f, const struct selection *sel, size_t empty)
+{
+    if (f->own.n == empty) {
+        buf_free(&f->own);
+        return;
+    }
+    if (sel->text)
+        buf_puts(&f->own, "]}");
+    f->data = f->own.p + FRAME_HEADROOM;
+    f->n = f->own.n - FRAME_HEADROOM;
+}
+
+static void put_begin(struct making *m)
+{
+    if (m->begin_put || !m->begin || m->sel->text)
+        return;
+    m->begin_put = true;
+    if (!m->begin_continued) {
+        buf_put(m->out, m->b->data + m->begin->off, m->begin->end - m->begin->off);
+        return;
+    }
+    AUTO_BUF struct buf body = {0}, entry = {0};
+    struct slice bytes = entry_body(m->b, m->begin);
+    buf_put(&body, bytes.p, bytes.n);
+    wire_uint(&body, 6, 1); // continued
+    wire_bytes(&entry, ENTRY_BEGIN, body.p, body.n);
+    wire_bytes(m->out, 1, entry.p, entry.n);
+}
+
+static int put_change(struct making *m, const struct batch *b, const struct entry *e,
+                      struct err *err)
+{
+    if (!m->sel->text) {
+        buf_put(m->out, b->data + e->off, e->end - e->off);
+        return 0;
+    }
+    separate(m);
+    return json_change(m->out, &m->fm->json, b, e, err);
+}
+
+// The change with values above `limit` left out, as a batch of Begin and Change.
+static int reduced(struct making *m, const struct entry *e, size_t limit, struct batch **ret_b,
+                   struct err *err)
+{
+    AUTO_BUF struct buf change = {0}, entry = {0}, all = {0};
+    change_omit(&change, entry_body(m->b, e), limit);
+    wire_bytes(&entry, ENTRY_CHANGE, change.p, change.n);
+    buf_put(&all, m->b->data + m->begin->off, m->begin->end - m->begin->off);
+    wire_bytes(&all, 1, entry.p, entry.n);
+    uint8_t *data = xmalloc(BATCH_HEADROOM + all.n);
+    memcpy(data + BATCH_HEADROOM, all.p, all.n);
+    return batch_parse(data, all.n, ret_b, err);
+}
+
+// A change that is too large, with as much of it as fits.
+static int put_reduced(struct making *m, const struct entry *e, size_t start, struct err *err)
+{
+    static const size_t limits[] = {1024, 64, 0};
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        struct batch *b;
+        m->out->n = start;
+        if (reduced(m, e, limits[i], &b, err) != 0)
+            return -1;
+        int r = put_change(m, b, &b->entries[1], err);
+        batch_unref(b);
+        if (r != 0)
+            return -1;
+        if (m->out->n - start <= m->fm->frame_bytes_max)
+            break; // after the last one: the key alone may be larger, and stays
+    }
+    if (e->op == OP_MESSAGE && m->sel->text) {
+        m->out->n--; // json_change does not know that a message's content can be left out
+        buf_puts(m->out, ",\"omitted\":[\"content\"]}");
+    }
+    metric_add(m->fm->omitted, 1);
+    char lsn[LSN_TEXT_MAX];
+    const struct relation *r = catalog_get(m->fm->catalog, e->relation);
+    log_warn("a change is too large for a frame: sending it without its large columns",
+             "sink=websocket lsn=%s seq=%lu table=%s bytes=%u frame_bytes_max=%zu",
+             lsn_text(m->lsn, lsn), (unsigned long)e->ordinal, log_quote(r ? r->table : ""),
+             e->end - e->body, m->fm->frame_bytes_max);
+    return 0;
+}
+
+static int make_change(struct making *m, const struct entry *e, struct err *err)
+{
+    struct position at = {m->lsn, e->ordinal};
+    bool wanted = selection_wants(m->sel, m->fm->catalog, e->relation, e->op);
+    m->f->open = true;
+    m->f->last = at;
+    if (position_cmp(at, m->skip) <= 0) {
+        m->f->got = m->f->got || wanted;
+        m->begin_continued = true;
+        return 0;
+    }
+    if (!wanted)
+        return 0;
+    put_begin(m);
+    size_t start = m->out->n;
+    bool large = e->end - e->body > m->fm->frame_bytes_max;
+    if (!large && put_change(m, m->b, e, err) != 0)
+        return -1;
+    if ((large || m->out->n - start > m->fm->frame_bytes_max) &&
+        put_reduced(m, e, start, err) != 0)
+        return -1;
+    add_id(&m->f->uses, &m->f->use_count, e->relation);
+    m->f->changes++;
+    m->f->got = true;
+    return 0;
+}
+
+static void make_begin(struct making *m, const struct entry *e)
+{
+    struct begin begin = batch_begin(m->b, e);
+    m->begin = e;
+    m->begin_put = m->begin_continued = false;
+    m->lsn = begin.lsn;
+    if (!begin.continued)
+        m->f->got = false;
+    json_context_begin(&m->fm->json, m->b, e);
+}
+
+static void make_end(struct making *m, const struct entry *e)
+{
+    struct position at = {m->lsn, ORDINAL_END};
+    m->f->passed = u64_max(m->f->passed, batch_end_lsn(m->b, e));
+    m->f->last = at;
+    if (m->f->got && position_cmp(at, m->skip) > 0) {
+        put_begin(m);
+        if (m->sel->text) {
+            separate(m);
+            json_end(m->out, &m->fm->json, m->b, e);
+        } else {
+            buf_put(m->out, m->b->data + e->off, e->end - e->off);
+        }
+        m->f->told = m->f->passed;
+    }
+    m->f->open = m->f->got = false;
+}
+
+static void make_mark(struct making *m, const struct entry *e)
+{
+    lsn_t lsn = entry_passed(m->b, e);
+    m->f->passed = u64_max(m->f->passed, lsn);
+    if (lsn)
+        m->f->last = position_before(lsn);
+    if (e->kind == ENTRY_PROGRESS && !m->sel->everything)
+        return; // told once a second at most, by the subscription
+    m->f->told = m->f->passed;
+    if (!m->sel->text) {
+        buf_put(m->out, m->b->data + e->off, e->end - e->off);
+    } else if (e->kind == ENTRY_PROGRESS) {
+        separate(m);
+        json_progress(m->out, &m->fm->json, lsn);
+    } else if (e->kind == ENTRY_GAP) {
+        separate(m);
+        json_gap(m->out, &m->fm->json, m->b, e);
+    }
+}
+
+// Takes the entries of one batch from `from` on; stops where the frame is large enough.
+static int make_batch(struct making *m, const struct batch *b, uint32_t from, struct err *err)
+{
+    size_t limit = size_min(FRAME_LARGE_BYTES, m->fm->frame_bytes_max);
+    bool cut = b->n > limit || m->sel->text;
+    m->b = b;
+    m->begin = NULL;
+    m->f->next_entry = 0;
+    for (uint32_t i = 0; i < b->entry_count; i++) {
+        const struct entry *e = &b->entries[i];
+        if (i < from) { // in the frames before; only its transaction matters
+            if (e->kind == ENTRY_BEGIN) {
+                bool got = m->f->got;
+                make_begin(m, e);
+                m->f->got = got;
+            }
+            m->begin_continued = m->begin_continued || e->kind == ENTRY_CHANGE;
+            continue;
+        }
+        size_t used = m->out->n - FRAME_HEADROOM;
+        size_t next = e->kind == ENTRY_CHANGE ? size_min(e->end - e->off, limit) : 0;
+        if (cut && m->f->changes > 0 && used + next > limit) {
+            m->f->next_entry = i;
+            return 0;
+        }
+        if (e->kind == ENTRY_CHANGE) {
+            if (make_change(m, e, err) != 0)
+                return -1;
+        } else if (e->kind == ENTRY_BEGIN) {
+            make_begin(m, e);
+        } else if (e->kind == ENTRY_END) {
+            make_end(m, e);
+        } else if (e->kind != ENTRY_RELATION) { // those are sent by need, as sessions differ
+            make_mark(m, e);
+        }
+    }
+    return 0;
+}
+
+static void make_borrowed(struct frame *f, const struct frame_view *v)
+{
+    f->borrowed = batch_ref(v->b);
+    f->data = v->b->data;
+    f->n = v->b->n;
+    f->open = v->b->flags & BATCH_PARTIAL;
+    f->got = f->open;
+    f->passed = f->told = v->passed;
+    f->last = v->b->last;
+    f->changes = v->b->change_count;
+    for (uint32_t i = v->defined_count; i < v->relation_count; i++)
+        add_id(&f->uses, &f->use_count, v->relations[i]);
+}
+
+static bool borrows(const struct frame_maker *fm, const struct frame_key *key,
+                    const struct batch *b, size_t count)
+{
+    return fm->borrow && key->sel->everything && !key->sel->text && key->entry == 0 &&
+           b->n <= size_min(FRAME_LARGE_BYTES, fm->frame_bytes_max) &&
+           (count == 1 || b->n >= FRAME_SMALL_BYTES);
+}
+
+static int make_own(struct making *m, struct batch *const *batches, size_t count, struct err *err)
+{
+    struct frame *f = m->f;
+    open_frame(f, m->sel);
+    m->out = &f->own;
+    size_t empty = f->own.n;
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && (f->next_entry > 0 || f->own.n + batches[i]->n > FRAME_SMALL_BYTES))
+            break;
+        if (i > 0)
+            f->more[f->more_count++] = batch_ref(batches[i]);
+        if (make_batch(m, batches[i], i == 0 ? f->key.entry : 0, err) != 0)
+            return -1;
+    }
+    close_frame(f, m->sel, empty);
+    return 0;
+}
+
+int frame_make(struct frame_maker *fm, const struct frame_key *key, struct batch *const *batches,
+               size_t count, struct position skip, struct frame **ret_f, struct err *e)
+{
+    CHECK(count >= 1 && count <= FRAME_BATCHES_MAX);
+    bool mine, skips = position_cmp(batches[0]->first, skip) <= 0;
+    struct frame_view *v = view_get(fm, batches[0], &mine);
+    struct frame *f = frame_new(key);
+    int r = 0;
+    if (!skips && borrows(fm, key, batches[0], count)) {
+        make_borrowed(f, v);
+    } else {
+        struct making m = {.fm = fm, .f = f, .sel = key->sel, .skip = skip};
+        r = make_own(&m, batches, count, e);
+    }
+    if (r == 0 && batches[0]->sealed_us)
+        f->commit_time_us = batches[0]->commit_time_us;
+    if (r == 0 && !mine && !skips)
+        view_keep(fm, v, f);
+    if (mine)
+        view_free(fm, v);
+    if (r != 0) {
+        frame_unref(f);
+        return -1;
+    }
+    *ret_f = f;
+    return 0;
+}
+
+// ---- small ones ----
+
+static struct frame *small_new(const struct selection *sel)
+{
+    struct frame *f = frame_new(&(struct frame_key){0});
+    open_frame(f, sel);
+    return f;
+}
+
+struct frame *frame_relations(struct frame_maker *fm, const struct selection *sel,
+                              const uint32_t *ids, size_t count)
+{
+    struct frame *f = small_new(sel);
+    size_t empty = f->own.n;
+    for (size_t i = 0; i < count; i++) {
+        const struct relation *r = catalog_get(fm->catalog, ids[i]);
+        if (!r)
+            continue;
+        if (sel->text) {
+            if (f->own.n > empty)
+                buf_putc(&f->own, ',');
+            json_relation(&f->own, r);
+        } else {
+            AUTO_BUF struct buf entry = {0};
+            wire_bytes(&entry, ENTRY_RELATION, r->encoded.p, r->encoded.n);
+            wire_bytes(&f->own, 1, entry.p, entry.n);
+        }
+    }
+    close_frame(f, sel, empty);
+    return f;
+}
+
+// An entry whose message has an LSN and nothing else.
+static void put_lsn_entry(struct buf *out, enum entry_kind kind, lsn_t lsn)
+{
+    AUTO_BUF struct buf body = {0}, entry = {0};
+    wire_fixed64(&body, 1, lsn);
+    wire_bytes(&entry, kind, body.p, body.n);
+    wire_bytes(out, 1, entry.p, entry.n);
+}
+
+struct frame *frame_restart(const struct selection *sel, lsn_t lsn)
+{
+    struct frame *f = small_new(sel);
+    if (sel->text)
+        buf_printf(&f->own, "{\"type\":\"restart\",\"lsn\":\"" LSN_FMT "\"}", LSN_ARG(lsn));
+    else
+        put_lsn_entry(&f->own, ENTRY_RESTART, lsn);
+    close_frame(f, sel, 0);
+    return f;
+}
+
+struct frame *frame_progress(struct frame_maker *fm, const struct selection *sel, lsn_t lsn)
+{
+    struct frame *f = small_new(sel);
+    if (sel->text)
+        json_progress(&f->own, &fm->json, lsn);
+    else
+        put_lsn_entry(&f->own, ENTRY_PROGRESS, lsn);
+    close_frame(f, sel, 0);
+    f->told = lsn;
+    return f;
+}

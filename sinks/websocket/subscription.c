@@ -1,0 +1,188 @@
+#include "sinks/websocket/subscription.h"
+
+// What one call may look at without finding anything for its client: others wait meanwhile.
+#define EXAMINE_BYTES_MAX (512 << 10)
+
+lsn_t subscription_passed(struct position at)
+{
+    return at.ordinal >= ORDINAL_END ? at.lsn + 1 : at.lsn;
+}
+
+struct subscription *subscription_new(struct selection *sel, struct journal_reader *reader)
+{
+    struct subscription *s = xcalloc(1, sizeof *s);
+    s->sel = sel;
+    s->reader = reader;
+    s->at = journal_reader_start(reader).at;
+    s->passed = s->told = subscription_passed(s->at);
+    // A cursor inside a transaction: its holder has a part of it, and needs the end.
+    s->open = s->got = s->at.ordinal < ORDINAL_END;
+    s->open_lsn = s->open ? s->at.lsn : 0;
+    return s;
+}
+
+static void queue_drop(struct subscription *s, uint32_t count)
+{
+    CHECK(count <= s->queue.n);
+    for (uint32_t i = 0; i < count; i++)
+        batch_unref(s->queue.batch[i]);
+    uint32_t rest = s->queue.n -= count;
+    memmove(s->queue.batch, s->queue.batch + count, rest * sizeof *s->queue.batch);
+    memmove(s->queue.skip, s->queue.skip + count, rest * sizeof *s->queue.skip);
+}
+
+// One more batch into the queue; false when something else came (it stands in s->ended).
+static bool queue_pull(struct subscription *s)
+{
+    if (s->ended != READ_BATCH || s->queue.n == FRAME_BATCHES_MAX)
+        return false;
+    struct batch *b;
+    s->ended = journal_reader_next(s->reader, &b, &s->failure);
+    if (s->ended != READ_BATCH)
+        return false;
+    s->slow = b->sealed_us == 0;
+    s->queue.batch[s->queue.n] = b;
+    s->queue.skip[s->queue.n++] = journal_reader_skip(s->reader);
+    return true;
+}
+
+// Whether something of queue.batch[i] was had before: then its frame is this client's alone.
+static bool queue_skips(const struct subscription *s, uint32_t i)
+{
+    return position_cmp(s->queue.batch[i]->first, s->queue.skip[i]) <= 0;
+}
+
+// As many batches as make a frame of a good size, if they are there already. Returns how many.
+static uint32_t queue_fill(struct subscription *s)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < s->queue.n; i++)
+        n += s->queue.batch[i]->n;
+    while (n < FRAME_SMALL_BYTES && queue_pull(s))
+        n += s->queue.batch[s->queue.n - 1]->n;
+    if (s->ended == READ_TAIL) // asked again before it is believed: a wake may have come since
+        s->ended = READ_BATCH;
+    uint32_t count = 1;
+    while (count < s->queue.n && !queue_skips(s, count))
+        count++;
+    return count;
+}
+
+static void passed(struct subscription *s, lsn_t lsn, lsn_t told)
+{
+    s->passed = u64_max(s->passed, lsn);
+    s->told = u64_max(s->told, told);
+}
+
+// Takes queue[0] off when it has nothing for this client.
+static bool skip_batch(struct subscription *s, struct frame_maker *fm)
+{
+    struct batch *b = s->queue.batch[0];
+    lsn_t lsn = 0;
+    if (s->got || s->queue.entry > 0 || !frame_nothing(fm, s->sel, b, &lsn))
+        return false;
+    passed(s, lsn, 0);
+    s->at = b->last;
+    s->open = b->flags & BATCH_PARTIAL;
+    queue_drop(s, 1);
+    return true;
+}
+
+static int take_frame(struct subscription *s, struct frame_maker *fm, struct err *e)
+{
+    uint32_t count = queue_fill(s);
+    bool skips = queue_skips(s, 0);
+    struct frame_key key = {s->sel, s->queue.entry, s->got || (s->sel->everything && !skips)};
+    struct frame *f = skips ? NULL : frame_find(fm, &key, s->queue.batch, count);
+    if (!f && frame_make(fm, &key, s->queue.batch, count, s->queue.skip[0], &f, e) != 0)
+        return -1;
+    passed(s, f->passed, f->told);
+    if (f->last.lsn)
+        s->at = f->last;
+    s->got = f->got;
+    s->open = f->open;
+    s->open_lsn = s->at.lsn;
+    s->queue.entry = f->next_entry;
+    queue_drop(s, f->next_entry ? f->more_count : f->more_count + 1);
+    if (f->data)
+        s->frame = f;
+    else
+        frame_unref(f);
+    return 0;
+}
+
+static enum subscription_state behind_queue(struct subscription *s, struct frame_maker *fm,
+                                            struct err *e)
+{
+    switch (s->ended) {
+    case READ_RESTART:
+        s->ended = READ_BATCH;
+        // Its client must forget what it has; one that has nothing of it need not know.
+        if (s->got && s->open)
+            s->frame = frame_restart(s->sel, s->open_lsn);
+        s->got = s->open = false;
+        s->queue.entry = 0;
+        return s->frame ? SUBSCRIPTION_FRAME : SUBSCRIPTION_MORE;
+    case READ_EXPIRED:
+        return SUBSCRIPTION_RESET;
+    case READ_ERROR:
+        *e = s->failure;
+        return SUBSCRIPTION_ERROR;
+    default:
+        s->ended = READ_BATCH;
+        s->slow = false;
+        if (!s->ask || (s->open && s->got))
+            return SUBSCRIPTION_TAIL;
+        s->ask = false;
+        s->frame = frame_progress(fm, s->sel, s->passed);
+        s->told = s->passed;
+        return SUBSCRIPTION_FRAME;
+    }
+}
+
+enum subscription_state subscription_next(struct subscription *s, struct frame_maker *fm,
+                                          struct err *e)
+{
+    size_t examined = 0;
+    if (s->frame)
+        return SUBSCRIPTION_FRAME;
+    // Inside a transaction a progress would send the client's cursor back to before it.
+    if (s->ask && !(s->open && s->got) && s->queue.entry == 0) {
+        s->ask = false;
+        s->frame = frame_progress(fm, s->sel, s->passed);
+        s->told = s->passed;
+        return SUBSCRIPTION_FRAME;
+    }
+    while (examined < EXAMINE_BYTES_MAX) {
+        if (s->queue.n == 0 && !queue_pull(s))
+            return behind_queue(s, fm, e);
+        examined += s->queue.batch[0]->n;
+        if (skip_batch(s, fm))
+            continue;
+        if (take_frame(s, fm, e) != 0)
+            return SUBSCRIPTION_ERROR;
+        if (s->frame)
+            return SUBSCRIPTION_FRAME;
+    }
+    return SUBSCRIPTION_MORE;
+}
+
+void subscription_free(struct subscription *s, struct selection **selections,
+                       struct frame_maker *fm)
+{
+    if (!s)
+        return;
+    journal_reader_close(s->reader);
+    frame_unref(s->frame);
+    queue_drop(s, s->queue.n);
+    if (s->sel->refs == 1)
+        frame_maker_forget(fm, s->sel);
+    selection_put(selections, s->sel);
+    free(s);
+}
+
+void subscription_tick(struct subscription *s)
+{
+    if (s->passed > s->told && !(s->open && s->got))
+        s->ask = true;
+}
