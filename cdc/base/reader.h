@@ -14,7 +14,8 @@ struct reader {
 
 static inline struct reader reader_of(const void *p, size_t n)
 {
-    return (struct reader){p, (const uint8_t *)p + n, false};
+    // An empty slice may have no address, to which nothing may be added, not even 0.
+    return (struct reader){p, n ? (const uint8_t *)p + n : p, false};
 }
 
 static inline size_t reader_left(const struct reader *r)
