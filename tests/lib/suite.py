@@ -26,7 +26,7 @@ BUILDS = {
 
 # What the sanitizers do in whatever runs; suppressions only for libraries that are not ours.
 SANITIZERS = {
-    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "TSAN_OPTIONS": f"second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp",
     "ASAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-14",
