@@ -127,18 +127,25 @@ bool slice_is(struct slice s, const char *text)
     return s.n == strlen(text) && memcmp(s.p, text, s.n) == 0;
 }
 
+void scan_safe(struct buf *out, struct slice text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = text.p[i];
+        bool c1 = c == 0xc2 && i + 1 < text.n && text.p[i + 1] < 0xa0;
+        buf_putc(out, c < ' ' || c == 0x7f || c1 ? '?' : (char)c);
+        i += c1;
+    }
+}
+
 void scan_text(struct buf *out, struct slice value)
 {
     if (value.n < 2 || value.p[0] != '"')
         return;
+    AUTO_BUF struct buf text = {0};
     for (const uint8_t *at = value.p + 1, *end = value.p + value.n - 1; at < end; at++) {
-        if (*at != '\\' || at + 1 == end || at[1] == 'u') {
-            buf_putc(out, (char)*at);
-            continue;
-        }
-        at++;
-        buf_putc(out, *at == 'n' || *at == 't' || *at == 'r' || *at == 'b' || *at == 'f'
-                          ? ' '
-                          : (char)*at);
+        bool escape = *at == '\\' && at + 1 < end && at[1] != 'u';
+        at += escape;
+        buf_putc(&text, escape && strchr("ntrbf", *at) ? ' ' : (char)*at);
     }
+    scan_safe(out, buf_slice(&text));
 }

@@ -20,5 +20,7 @@ bool scan_element(struct scan *s, struct slice *ret_value);
 bool scan_get(struct slice object, const char *key, struct slice *ret_value);
 
 bool slice_is(struct slice s, const char *text);
-// Appends the text of a JSON string, its escapes resolved (\uXXXX: as it stands).
+// Appends text for a terminal: what it would obey (control characters, also C1) becomes ?.
+void scan_safe(struct buf *out, struct slice text);
+// Appends the text of a JSON string for a terminal, its escapes resolved (\uXXXX: as it stands).
 void scan_text(struct buf *out, struct slice value);

@@ -13,17 +13,6 @@ static void colour(const struct line *l, const char *code)
         buf_printf(l->out, "\033[%sm", code);
 }
 
-// JSON escapes what is below a space; what else a terminal obeys (DEL, C1) is replaced here.
-static void put_safe(struct buf *out, struct slice text)
-{
-    for (size_t i = 0; i < text.n; i++) {
-        uint8_t c = text.p[i];
-        bool c1 = c == 0xc2 && i + 1 < text.n && text.p[i + 1] < 0xa0;
-        buf_putc(out, c < ' ' || c == 0x7f || c1 ? '?' : (char)c);
-        i += c1;
-    }
-}
-
 static void put_value(struct buf *out, struct slice value)
 {
     size_t n = value.n;
@@ -32,7 +21,7 @@ static void put_value(struct buf *out, struct slice value)
         while (n > 0 && (value.p[n] & 0xc0) == 0x80) // not inside a character
             n--;
     }
-    put_safe(out, (struct slice){value.p, n});
+    scan_safe(out, (struct slice){value.p, n});
     if (n < value.n)
         buf_printf(out, "...(%zu bytes)", value.n);
 }
@@ -40,7 +29,7 @@ static void put_value(struct buf *out, struct slice value)
 static void put_member(const struct line *l, struct slice name, struct slice value)
 {
     buf_putc(l->out, ' ');
-    put_safe(l->out, name);
+    scan_safe(l->out, name);
     buf_putc(l->out, '=');
     put_value(l->out, value);
 }
@@ -81,7 +70,7 @@ static void put_changed(const struct line *l, struct slice key, struct slice old
             continue;
         if (known) {
             buf_putc(l->out, ' ');
-            put_safe(l->out, name);
+            scan_safe(l->out, name);
             buf_puts(l->out, ": ");
             put_value(l->out, before);
             buf_puts(l->out, " -> ");
@@ -105,7 +94,7 @@ static void put_change(const struct line *l, struct slice entry, struct slice op
     struct slice time = {0}, table = {0}, key = {0}, old = {0}, row = {0}, rest;
     AUTO_BUF struct buf text = {0};
     if (scan_get(entry, "time", &time) && time.n > 24) {
-        put_safe(l->out, (struct slice){time.p + 12, 12}); // 15:44:00.123
+        scan_safe(l->out, (struct slice){time.p + 12, 12}); // 15:44:00.123
         buf_putc(l->out, ' ');
     }
     scan_text(&text, op);
@@ -113,14 +102,15 @@ static void put_change(const struct line *l, struct slice entry, struct slice op
         if (strcmp(ops[i].name, buf_cstr(&text)) == 0)
             colour(l, ops[i].colour);
     }
-    buf_printf(l->out, "%-8.20s", buf_cstr(&text));
+    scan_safe(l->out, (struct slice){text.p, size_min(text.n, 20)});
+    buf_printf(l->out, "%*s", text.n < 8 ? (int)(8 - text.n) : 0, "");
     colour(l, "0");
     if (scan_get(entry, "table", &table)) {
         buf_clear(&text);
         scan_text(&text, table);
         buf_putc(l->out, ' ');
         colour(l, "1");
-        put_safe(l->out, buf_slice(&text));
+        scan_safe(l->out, buf_slice(&text));
         colour(l, "0");
     }
     scan_get(entry, "key", &key);
