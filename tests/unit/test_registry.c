@@ -164,6 +164,7 @@ static void test_recreated(void **state)
     assert_int_equal(number_of(r, "note"), 2);
     assert_int_equal(number_of(r, "id"), 1);
     assert_int_equal(number_of(r, "extra"), 3);
+    relation_free(r);
     // `remark` has the attnum that `note` had in the other table.
     r = NEXT(id_note(), OID + 1, col("id", KIND_INT64, 1), col("remark", KIND_STRING, 2));
     assert_int_equal(number_of(r, "remark"), 2001);
@@ -182,6 +183,7 @@ static void test_contradiction(void **state)
     assert_int_equal(number_of(r, "b"), 2002);
     assert_int_equal(number_of(r, "c"), 2003);
     assert_int_equal(number_of(r, "d"), 2004);
+    relation_free(r);
     // An attnum whose column is still there under its own name.
     r = NEXT(id_note(), OID, col("id", KIND_INT64, 0), col("note", KIND_STRING, 0),
              col("x", KIND_STRING, 2));
