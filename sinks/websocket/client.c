@@ -85,10 +85,7 @@ static int dial(const struct address *a, struct err *e)
         }
     }
     if (fd < 0)
-        (void)err_errno(e, ERR_RETRY,
-                        "no rowcast answers at %s: is `rowcast run` up, and is this "
-                        "what its --listen says",
-                        a->authority);
+        (void)err_set(e, ERR_RETRY, NO_ANSWER, a->authority, strerror(errno));
     freeaddrinfo(list);
     return fd;
 }

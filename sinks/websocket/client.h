@@ -6,6 +6,10 @@
 
 #define ADDRESS_PORT_DEFAULT 7654
 
+// An error's text: authority, cause.
+#define NO_ANSWER                                                                                  \
+    "no rowcast answers at %s (%s): is `rowcast run` up, and is this what its --listen says?"
+
 struct address {
     char host[256]; // without the brackets of an IPv6 address
     int port;

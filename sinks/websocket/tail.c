@@ -348,10 +348,8 @@ static void follow(struct tail *t, const volatile int *stop)
             return;
         if (!t->subscribed) {
             t->failed = true;
-            (void)err_set(t->e, ERR_RETRY,
-                          "no rowcast answers at %s (%s): is `rowcast run` up, and is this what "
-                          "its --listen says?",
-                          t->address.authority, t->reason[0] ? t->reason : "closed");
+            (void)err_set(t->e, ERR_RETRY, NO_ANSWER, t->address.authority,
+                          t->reason[0] ? t->reason : "no connection");
             return;
         }
         wait_before_retry(t, stop);
