@@ -303,18 +303,13 @@ static void put_cursor(struct buf *out, const struct json_context *x, struct pos
     buf_putc(out, '"');
 }
 
-static void put_lsn(struct buf *out, const char *field, lsn_t lsn)
-{
-    put_field(out, field);
-    json_lsn(out, lsn);
-}
-
 // What every change says of its place and its transaction.
 static void put_place(struct buf *out, const struct json_context *x, const struct change *c)
 {
     const struct begin *begin = &x->begin;
     put_cursor(out, x, (struct position){begin->lsn, c->ordinal}, begin->attempt);
-    put_lsn(out, "lsn", begin->lsn);
+    buf_puts(out, ",\"lsn\":");
+    json_lsn(out, begin->lsn);
     buf_puts(out, ",\"seq\":");
     json_u64(out, c->ordinal);
     if (c->last)
@@ -347,7 +342,7 @@ static int put_change(struct buf *out, const struct json_context *x, const struc
         if (!r)
             return err_set(err, ERR_DATA, "a change names relation version %u, which is not known",
                            c->relation);
-        put_field(out, "table");
+        buf_puts(out, ",\"table\":");
         put_text(out, r->table);
         if (put_rows(out, r, c, err) != 0)
             return -1;
@@ -398,15 +393,15 @@ static void put_column(struct buf *out, const struct column *c)
 void json_relation(struct buf *out, const struct relation *r)
 {
     buf_puts(out, "{\"type\":\"relation\"");
-    put_field(out, "table");
+    buf_puts(out, ",\"table\":");
     put_text(out, r->table);
-    put_field(out, "schema");
+    buf_puts(out, ",\"schema\":");
     put_text(out, r->schema);
-    put_field(out, "name");
+    buf_puts(out, ",\"name\":");
     put_text(out, r->name);
-    put_field(out, "replica_identity");
+    buf_puts(out, ",\"replica_identity\":");
     put_text(out, relation_identity_name(r));
-    put_field(out, "columns");
+    buf_puts(out, ",\"columns\":");
     buf_putc(out, '[');
     for (size_t i = 0; i < r->column_count; i++) {
         if (i)
@@ -428,8 +423,10 @@ void json_end(struct buf *out, const struct json_context *x, const struct batch 
             changes = f.v;
     }
     buf_puts(out, "{\"type\":\"end\"");
-    put_lsn(out, "lsn", x->begin.lsn);
-    put_lsn(out, "end_lsn", batch_end_lsn(b, e));
+    buf_puts(out, ",\"lsn\":");
+    json_lsn(out, x->begin.lsn);
+    buf_puts(out, ",\"end_lsn\":");
+    json_lsn(out, batch_end_lsn(b, e));
     if (x->begin.xid) {
         buf_puts(out, ",\"xid\":");
         json_u64(out, x->begin.xid);
@@ -443,7 +440,8 @@ void json_end(struct buf *out, const struct json_context *x, const struct batch 
 void json_progress(struct buf *out, const struct json_context *x, lsn_t lsn)
 {
     buf_puts(out, "{\"type\":\"progress\"");
-    put_lsn(out, "lsn", lsn);
+    buf_puts(out, ",\"lsn\":");
+    json_lsn(out, lsn);
     put_cursor(out, x, position_before(lsn), 0);
     buf_putc(out, '}');
 }
@@ -464,9 +462,11 @@ void json_gap(struct buf *out, const struct json_context *x, const struct batch 
             reason = f.bytes;
     }
     buf_puts(out, "{\"type\":\"gap\"");
-    put_lsn(out, "from_lsn", from);
-    put_lsn(out, "to_lsn", to);
-    put_field(out, "reason");
+    buf_puts(out, ",\"from_lsn\":");
+    json_lsn(out, from);
+    buf_puts(out, ",\"to_lsn\":");
+    json_lsn(out, to);
+    buf_puts(out, ",\"reason\":");
     put_slice(out, reason);
     put_cursor(out, x, position_before(to), 0);
     buf_putc(out, '}');

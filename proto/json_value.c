@@ -51,6 +51,41 @@ static size_t utf8_length(const uint8_t *p, size_t n)
     return 0;
 }
 
+// Whether a byte of x is not plain ASCII text. A borrow can only come from a byte that is not.
+static inline bool any_odd(uint64_t x)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
+    uint64_t quote = x ^ ones * '"', backslash = x ^ ones * '\\';
+    return (((x - ones * 0x20) | x | (quote - ones) | (backslash - ones)) & high) != 0;
+}
+
+// Copies n < 16 bytes of plain ASCII text; false when they are not (then what is written is void).
+static inline bool copy_short(uint8_t *to, const uint8_t *p, size_t n)
+{
+    if (n >= 8) { // two words that may overlap
+        uint64_t head, tail;
+        memcpy(&head, p, 8);
+        memcpy(&tail, p + n - 8, 8);
+        memcpy(to, &head, 8);
+        memcpy(to + n - 8, &tail, 8);
+        return !any_odd(head) && !any_odd(tail);
+    }
+    if (n >= 4) {
+        uint32_t head, tail;
+        memcpy(&head, p, 4);
+        memcpy(&tail, p + n - 4, 4);
+        memcpy(to, &head, 4);
+        memcpy(to + n - 4, &tail, 4);
+        return !any_odd((uint64_t)tail << 32 | head);
+    }
+    bool odd = false;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = p[i];
+        odd |= p[i] < 0x20 || p[i] >= 0x80 || p[i] == '"' || p[i] == '\\';
+    }
+    return !odd;
+}
+
 size_t json_plain(const uint8_t *p, size_t n)
 {
     size_t i = 0;
@@ -61,17 +96,18 @@ size_t json_plain(const uint8_t *p, size_t n)
             if (k == 16)
                 continue;
         }
-        uint8_t c = p[i];
-        if (c < 0x80) {
-            if (c < 0x20 || c == '"' || c == '\\')
+        if (p[i] < 0x80) {
+            if (p[i] < 0x20 || p[i] == '"' || p[i] == '\\')
                 return i;
             i++;
             continue;
         }
-        size_t length = utf8_length(p + i, n - i);
-        if (length == 0)
-            return i;
-        i += length;
+        do { // text in another script: more of it is likely
+            size_t length = utf8_length(p + i, n - i);
+            if (length == 0)
+                return i;
+            i += length;
+        } while (i < n && p[i] >= 0x80);
     }
     return n;
 }
@@ -104,6 +140,11 @@ void json_string(struct buf *out, const char *text, size_t n)
     const uint8_t *p = (const uint8_t *)text;
     uint8_t *at = buf_room(out, n + 2);
     *at++ = '"';
+    if (n < 16 && copy_short(at, p, n)) {
+        at[n] = '"';
+        out->n += n + 2;
+        return;
+    }
     for (;;) {
         size_t run = json_plain(p, n);
         if (run)
@@ -216,43 +257,50 @@ static bool simple_number(struct buf *out, double v, double whole_max)
     return false;
 }
 
-// m / scale, which is a power of ten, with the decimals that are needed.
-static void put_fixed(struct buf *out, uint64_t m, uint64_t scale)
+static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8, 1e9,
+                                1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18};
+
+// m / 10^decimals, without trailing zeros.
+static void put_fixed(struct buf *out, uint64_t m, int decimals)
 {
+    uint64_t scale = (uint64_t)powers[decimals], rest = m % scale;
     json_u64(out, m / scale);
-    buf_putc(out, '.');
-    for (m %= scale; m; m %= scale) {
-        scale /= 10;
-        buf_putc(out, (char)('0' + m / scale));
+    while (rest % 10 == 0) {
+        rest /= 10;
+        decimals--;
     }
+    uint8_t *at = buf_room(out, (size_t)decimals + 1);
+    at[0] = '.';
+    for (int i = decimals; i > 0; i--, rest /= 10)
+        at[i] = (uint8_t)('0' + rest % 10);
+    out->n += (size_t)decimals + 1;
 }
 
-// A number with at most six decimals and 15 digits, as most are: a decimal of 15 digits is told
-// apart from every other by its double, so it is the shortest when it reads back the same.
-static bool few_decimals(struct buf *out, double v)
+// v (from 1e-4, below 1e15, not whole) if it is a decimal of 15 digits: each of these is told apart
+// from every other by its double, so that it is the shortest when it reads back the same.
+static bool put_short_double(struct buf *out, double v)
 {
-    const uint64_t scale = 1000000;
-    if (v < 1e-4 || v >= 1e9)
+    int decimals = 18;
+    while (decimals > 0 && v * powers[decimals] >= 1e15)
+        decimals--;
+    uint64_t m = (uint64_t)(v * powers[decimals] + 0.5);
+    if ((double)m / powers[decimals] != v)
         return false;
-    uint64_t m = (uint64_t)(v * (double)scale + 0.5);
-    if ((double)m / (double)scale != v)
-        return false;
-    put_fixed(out, m, scale);
+    put_fixed(out, m, decimals);
     return true;
 }
 
-// The same for a float: six digits.
-static bool few_decimals_float(struct buf *out, float f)
+// The same for a float (from 1e-4, below 1e6): six digits. They are too far from the middle between
+// two floats for a double's error to put them on the wrong side of it.
+static bool put_short_float(struct buf *out, float f)
 {
-    uint64_t scale = 1000000;
-    if (f < 1e-4F || f >= 1e5F)
+    int decimals = 10;
+    while (decimals > 0 && (double)f * powers[decimals] >= 1e6)
+        decimals--;
+    uint64_t m = (uint64_t)((double)f * powers[decimals] + 0.5);
+    if ((float)((double)m / powers[decimals]) != f)
         return false;
-    for (double limit = 1; (double)f >= limit; limit *= 10)
-        scale /= 10;
-    uint64_t m = (uint64_t)((double)f * (double)scale + 0.5);
-    if ((float)((double)m / (double)scale) != f)
-        return false;
-    put_fixed(out, m, scale);
+    put_fixed(out, m, decimals);
     return true;
 }
 
@@ -261,11 +309,12 @@ void double_text(struct buf *out, double v)
     if (simple_number(out, v, 1e15))
         return;
     v = fabs(v); // the sign is written
-    if (few_decimals(out, v))
+    bool everyday = v >= 1e-4 && v < 1e15;
+    if (everyday && put_short_double(out, v))
         return;
     char text[32], digits[20];
     // Normal numbers of up to 15 digits come out with trailing zeros, which are cut.
-    for (int n = fpclassify(v) == FP_SUBNORMAL ? 1 : 15;; n++) {
+    for (int n = everyday ? 16 : fpclassify(v) == FP_SUBNORMAL ? 1 : 15;; n++) {
         snprintf(text, sizeof text, "%.*e", n - 1, v);
         if (n == 17 || strtod(text, NULL) == v)
             break;
@@ -279,7 +328,7 @@ void float_text(struct buf *out, float f)
     if (simple_number(out, (double)f, 1e6))
         return;
     f = fabsf(f);
-    if (few_decimals_float(out, f))
+    if (f >= 1e-4F && f < 1e6F && put_short_float(out, f))
         return;
     char text[32], digits[20];
     for (int n = fpclassify(f) == FP_SUBNORMAL ? 1 : 6;; n++) {
