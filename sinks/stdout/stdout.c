@@ -31,6 +31,8 @@ struct stdout_sink {
     _Atomic bool failed;
     struct err failure; // written before `failed`
     struct buf out;
+    struct metric *lsn, *lag;
+    struct histogram *latency;
 };
 
 static void on_wake(void *arg)
@@ -112,7 +114,7 @@ static int fail(struct stdout_sink *s, const struct err *e)
 }
 
 // One step of the reader; 1: at the tail, 0: go on, -1: the end.
-static int step(struct stdout_sink *s, struct histogram *latency)
+static int step(struct stdout_sink *s)
 {
     struct err e;
     struct batch *b = NULL;
@@ -130,6 +132,7 @@ static int step(struct stdout_sink *s, struct histogram *latency)
         break;
     }
     int64_t committed = b->change_count ? b->commit_time_us : 0;
+    lsn_t upto = b->last.lsn;
     int r = lines_batch(s->lines, journal_latest(s->journal), b, journal_reader_skip(s->reader),
                         &s->out, &e);
     batch_unref(b);
@@ -138,18 +141,26 @@ static int step(struct stdout_sink *s, struct histogram *latency)
     if (!flush(s))
         return -1;
     if (committed)
-        histogram_observe(latency, clock_wall_us() - committed);
+        histogram_observe(s->latency, clock_wall_us() - committed);
+    if (upto)
+        metric_set(s->lsn, (int64_t)upto);
     return 0;
+}
+
+// Brings the lag up to date when metrics are read.
+static void on_render(void *arg)
+{
+    struct stdout_sink *s = arg;
+    int64_t behind = (int64_t)journal_latest(s->journal).at.lsn - metric_get(s->lsn);
+    metric_set(s->lag, metric_get(s->lsn) && behind > 0 ? behind : 0);
 }
 
 static void *run(void *arg)
 {
     struct stdout_sink *s = arg;
     CHECK(s->magic == STDOUT_MAGIC);
-    struct histogram *latency =
-        histogram_new("rowcast_delivery_seconds", "From commit to each sink.", "sink=\"stdout\"");
     while (!time_is_up(s)) {
-        int r = step(s, latency);
+        int r = step(s);
         if (r < 0)
             break;
         if (r > 0 && s->stop_at_us)
@@ -177,6 +188,14 @@ static int stdout_start(const void *options, struct journal *j, struct sink **re
         return -1;
     }
     s->lines = lines_new(journal_catalog(j), s->o.tables, s->o.table_count);
+    s->lsn = metric_new(METRIC_GAUGE, "rowcast_sink_lsn",
+                        "LSN up to which each sink has delivered.", "sink=\"stdout\"", 1);
+    s->lag =
+        metric_new(METRIC_GAUGE, "rowcast_sink_lag_bytes",
+                   "WAL bytes between the journal's tail and each sink.", "sink=\"stdout\"", 1);
+    s->latency =
+        histogram_new("rowcast_delivery_seconds", "From commit to each sink.", "sink=\"stdout\"");
+    metrics_on_render(on_render, s);
     CHECK(pthread_create(&s->thread, NULL, run, s) == 0);
     *ret_s = &s->sink;
     return 0;
@@ -202,6 +221,7 @@ static void stdout_stop(struct sink *sink, int64_t grace_us)
     struct stdout_sink *s = (struct stdout_sink *)sink;
     s->stop_at_us = clock_mono_us() + grace_us;
     on_wake(s);
+    metrics_off_render(on_render, s);
     pthread_join(s->thread, NULL);
     if (s->reader)
         journal_reader_close(s->reader);
