@@ -1,26 +1,38 @@
 // Rows: pgoutput's text values to the protobuf row of a relation version. No allocation a column.
 #pragma once
 
+#include "proto/array.h"
 #include "proto/relation.h"
 #include "proto/tuple.h"
 #include "proto/wire.h"
 
 enum row_part { ROW_KEY, ROW_BEFORE, ROW_AFTER };
 
-// How the columns of a Relation message map to those of the relation version.
+struct row_field; // what row_encode must know of a column, in the order of the numbers
+
+// How the columns of a Relation message map to those of the relation version. The caller sets n
+// and columns, which must outlive the map, and then calls row_map_init.
 struct row_map {
     uint16_t n;                                // columns of the wire tuple
     const struct column *columns[COLUMNS_MAX]; // NULL: excluded
+    uint16_t field_count;                      // row_map_init's: columns that are not excluded
+    struct row_field *fields;                  // owned
 };
+void row_map_init(struct row_map *map);
+void row_map_fini(struct row_map *map); // frees what row_map_init made; may be called twice
 
 struct row_out {
     struct buf row;       // the row message
     struct buf exact;     // whole Exact fields with the tag of their part, ready to be appended
     struct buf unchanged; // varints of field numbers (ROW_AFTER)
+    struct array_scratch scratch;
 };
+void row_out_clear(struct row_out *out);
+void row_out_fini(struct row_out *out);
 
 // Encodes the tuple's columns (ROW_KEY: only key columns) into out, which the caller clears.
 // Values that their kind cannot hold go to `exact`; `old` (or NULL) fills unchanged values.
-// Fields come in ascending number, so equal rows have equal bytes. -1: column count differs.
+// Fields come in ascending number, so equal rows have equal bytes. -1: column count differs, or an
+// unchanged value in a key or old row, where PostgreSQL never puts one.
 int row_encode(struct row_out *out, const struct row_map *map, const struct tuple *t,
                const struct tuple *old, enum row_part part, struct err *e) MUST_CHECK;
