@@ -130,7 +130,7 @@ static int take_body(struct buf *reply, const struct address *a, const char *pat
 
 int websocket_get(const char *url, const char *path, struct buf *out, struct err *e)
 {
-    struct address a;
+    struct address a = {0};
     if (address_parse(url, &a, e) != 0)
         return -1;
     AUTO_CLOSE int fd = dial(&a, e);
