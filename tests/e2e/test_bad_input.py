@@ -1,0 +1,293 @@
+"""Whatever is wrong around rowcast: one message that names the object, the cause and the remedy, the
+documented exit code where the process ends, and nothing lost."""
+
+import os
+import pathlib
+import socket
+import subprocess
+
+import pytest
+
+from lib import paths
+from lib.postgres import Postgres
+from lib.rowcast import command
+from lib.wait import free_port, wait_for
+
+USAGE, SOURCE, SLOT_LOST, JOURNAL, LISTEN = 2, 3, 4, 6, 7
+
+
+def ends(rc, code, *patterns, deadline=20):
+    """Starts it; it must end with this code and say all of this in one line."""
+    rc.start(ready=False)
+    got = rc.wait_exit(deadline)
+    log = rc.process.log_text()
+    assert got == code, f"exit code {got}:\n{log}"
+    errors = [line for line in log.splitlines() if "level=error" in line]
+    assert len(errors) == 1, f"not one error, but {len(errors)}:\n{log}"
+    for pattern in patterns:
+        assert pattern in errors[0], f"{pattern!r} is missing: {errors[0]}"
+
+
+def test_wrong_password(make_postgres, make_rowcast):
+    pg = make_postgres(hba=["host all locked 127.0.0.1/32 scram-sha-256"])
+    pg.sql("create role locked login replication password 'right'; create table t (id int primary"
+           " key); create publication rowcast for table t")
+    url = f"postgresql://locked:hunter2@127.0.0.1:{pg.port}/postgres"
+    rc = make_rowcast(source=url)
+    ends(rc, SOURCE, "password authentication failed")
+    assert "hunter2" not in rc.process.log_text()
+    # The right one comes from a file, read again at each connect; it shows nowhere.
+    secret = paths.scratch("secret") / "password"
+    secret.write_text("right\n")
+    rc = make_rowcast("--password-file", secret, source=url).start()
+    argv = pathlib.Path(f"/proc/{rc.process.pid}/cmdline").read_bytes()
+    assert b"hunter2" not in argv
+    pg.sql("alter role locked password 'newer'")
+    pg.sql("select pg_terminate_backend(active_pid) from pg_replication_slots")
+    wait_for(lambda: rc.get("/readyz")[0] == 503, what="the source to be away")
+    secret.write_text("newer\n")
+    rc.wait_ready()
+    assert "right" not in rc.process.log_text() and "newer" not in rc.process.log_text()
+
+
+def test_unreachable_server_is_waited_for(make_rowcast):
+    pg = Postgres()
+    rc = make_rowcast(source=pg.conninfo()).start(ready=False)
+    rc.wait_log("level=warn.*(refused|could not connect|connection to server).*retry")
+    assert rc.get("/healthz")[0] == 200
+    assert rc.get("/readyz")[0] == 503
+    pg.start()
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc.wait_ready(40)
+    assert rc.stop() == 0
+    pg.destroy()
+
+
+@pytest.mark.parametrize("conf, words", [
+    ({"wal_level": "replica", "max_wal_senders": "5"}, ["wal_level", "logical"]),
+    ({"max_replication_slots": "0"}, ["max_replication_slots"]),
+    ({"max_wal_senders": "0"}, ["max_wal_senders"]),
+])
+def test_a_server_that_cannot_stream(make_postgres, make_rowcast, conf, words):
+    pg = make_postgres(conf=conf)
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    ends(make_rowcast(source=pg.conninfo()), SOURCE, *words)
+    check = command("check", "--source", pg.conninfo())
+    assert check.returncode == SOURCE and "fail" in check.stdout and words[0] in check.stdout
+
+
+def test_a_role_without_replication(pg, make_rowcast):
+    pg.sql("create role plain login; create table t (id int primary key);"
+           " create publication rowcast for table t")
+    ends(make_rowcast(source=pg.conninfo(user="plain")), SOURCE, "plain", "REPLICATION")
+
+
+@pytest.mark.parametrize("make_slot, words", [
+    ("select pg_create_logical_replication_slot('rowcast', 'test_decoding')", ["test_decoding"]),
+    ("select pg_create_physical_replication_slot('rowcast')", ["physical"]),
+    ("select pg_create_logical_replication_slot('rowcast', 'pgoutput', false, true)",
+     ["two_phase"]),
+])
+def test_a_slot_of_another_kind(pg, make_rowcast, make_slot, words):
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    pg.sql(make_slot)
+    ends(make_rowcast(source=pg.conninfo()), SOURCE, "rowcast", *words)
+
+
+def test_a_slot_of_another_database(pg, make_rowcast):
+    pg.sql("create database other")
+    pg.sql("select pg_create_logical_replication_slot('rowcast', 'pgoutput')", db="other")
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    ends(make_rowcast(source=pg.conninfo()), SOURCE, "other")
+
+
+def test_a_lost_slot(make_postgres, make_rowcast):
+    pg = make_postgres(conf={"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB",
+                             "min_wal_size": "32MB"})
+    pg.sql("create table t (id int primary key, pad text);"
+           " create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    assert rc.stop() == 0
+    for _ in range(3):
+        pg.sql("insert into t select n + (select count(*) from t), repeat('x', 1000)"
+               " from generate_series(1, 30000) n; select pg_switch_wal()")
+        pg.sql("checkpoint")
+    assert pg.slot("rowcast")["wal_status"] == "lost"
+    ends(rc, SLOT_LOST, "rowcast", "max_slot_wal_keep_size")
+
+
+def test_a_busy_slot_is_waited_for_and_taken_over(pg, make_rowcast):
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    first = make_rowcast(source=pg.conninfo()).start()
+    second = make_rowcast(source=pg.conninfo()).start(ready=False)
+    pid = pg.slot("rowcast")["active_pid"]
+    second.wait_log(f"level=warn.*{pid}")
+    first.kill9()
+    second.wait_ready(40)
+    assert len([1 for line in second.process.log_text().splitlines()
+                if f"{pid}" in line and "level=warn" in line]) == 1, "said more than once"
+
+
+def test_no_such_table(pg, make_rowcast):
+    pg.sql("create table t (id int primary key)")
+    ends(make_rowcast("--table", "public.nothing", source=pg.conninfo()), SOURCE, "public.nothing")
+
+
+def test_a_missing_publication_that_may_not_be_made(pg, make_rowcast):
+    pg.sql("create table t (id int primary key)")
+    ends(make_rowcast("--create", "off", "--publication", "absent", source=pg.conninfo()), SOURCE,
+         "absent", "CREATE PUBLICATION")
+
+
+def test_check_names_tables_without_identity(pg):
+    pg.sql("create table bare (id int); create publication rowcast for table bare")
+    out = command("check", "--source", pg.conninfo()).stdout
+    assert "public.bare" in out and "ALTER TABLE public.bare REPLICA IDENTITY" in out
+
+
+def test_a_database_without_encoding(pg, make_rowcast):
+    """SQL_ASCII: bytes that are no UTF-8 come through, marked, and nothing stops."""
+    pg.sql("create database ascii template template0 encoding 'SQL_ASCII' lc_collate 'C'"
+           " lc_ctype 'C'")
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t",
+           db="ascii")
+    rc = make_rowcast(source=pg.conninfo("ascii")).start()
+    pg.sql("insert into t values (1, convert_from('\\xff41'::bytea, 'SQL_ASCII')), (2, 'b')",
+           db="ascii")
+    with rc.stream(start="earliest") as s:
+        bad, good = s.changes(2)
+    assert good["row"] == {"id": 2, "v": "b"}
+    assert bad["row"]["id"] == 1 and "A" in str(bad)
+
+
+def test_a_latin1_database(pg, make_rowcast):
+    pg.sql("create database latin template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'")
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t",
+           db="latin")
+    rc = make_rowcast(source=pg.conninfo("latin")).start()
+    pg.sql("insert into t values (1, U&'\\00E9')", db="latin")
+    with rc.stream(start="earliest") as s:
+        assert s.changes(1)[0]["row"]["v"] == "\u00e9"
+
+
+# ---- the journal's directory ----
+
+def test_a_directory_that_is_none(pg, make_rowcast):
+    file = paths.scratch("file") / "journal"
+    file.write_text("")
+    ends(make_rowcast(source=pg.conninfo(), journal=file), JOURNAL, str(file))
+
+
+def test_two_on_one_journal(pg, make_rowcast):
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    first = make_rowcast(source=pg.conninfo()).start()
+    second = make_rowcast(source=pg.conninfo(), journal=first.journal)
+    ends(second, JOURNAL, str(first.process.pid))
+    assert first.alive()
+
+
+def test_a_journal_of_another_server(make_postgres, make_rowcast):
+    one, other = make_postgres(15), make_postgres(18)
+    for pg in (one, other):
+        pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast(source=one.conninfo()).start()
+    assert rc.stop() == 0
+    ends(make_rowcast(source=other.conninfo(), journal=rc.journal), JOURNAL, "system")
+
+
+def test_a_corrupt_journal_names_the_place(pg, make_rowcast):
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    for n in range(20):
+        pg.sql("insert into t values (%s, %s)", n, os.urandom(5000).hex())
+    pg.wait_confirmed("rowcast", pg.lsn() - 1)
+    assert rc.stop() == 0
+    segment = sorted(pathlib.Path(rc.journal).glob("**/*.seg"))[0]
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 0xff
+    segment.write_bytes(data)
+    out = command("journal", "verify", rc.journal)
+    assert out.returncode == JOURNAL and segment.name in out.stdout + out.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
+def test_a_full_disk(pg, make_rowcast):
+    """Reading stops and says so; with room again it goes on, by itself, with nothing lost."""
+    mount = paths.scratch("small")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mount], check=True)
+    try:
+        pg.sql("create table t (id int primary key, v text);"
+               " create publication rowcast for table t")
+        rc = make_rowcast("--segment-size", "64KiB", source=pg.conninfo(), journal=mount / "j")
+        rc.start()
+        filler = mount / "filler"
+        with rc.stream(start="now") as s:
+            pg.sql("insert into t values (0, 'first')")
+            s.changes(1)
+            with open(filler, "wb") as f:
+                try:
+                    while True:
+                        f.write(bytes(65536))
+                        f.flush()
+                except OSError:
+                    pass
+            for n in range(1, 200):
+                pg.sql("insert into t values (%s, %s)", n, os.urandom(5000).hex())
+            rc.wait_log("(No space|full)")
+            assert rc.get("/readyz")[0] == 503 or rc.alive()
+            filler.unlink()
+            rest = s.changes(199, 60)
+        assert [c["row"]["id"] for c in rest] == list(range(1, 200))
+        pg.wait_confirmed("rowcast", pg.lsn() - 1, 30)
+        assert rc.stop() == 0
+        assert command("journal", "verify", rc.journal).returncode == 0
+    finally:
+        rc.kill9()
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+# ---- the rest ----
+
+def test_a_port_in_use(pg, make_rowcast):
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    port = free_port()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", port))
+        s.listen()
+        rc = make_rowcast("--listen", f"127.0.0.1:{port}", source=pg.conninfo())
+        rc.process.argv = [a for i, a in enumerate(rc.process.argv)
+                           if not (a == "--listen" and i < 6) and a != f"127.0.0.1:{rc.port}"]
+        ends(rc, LISTEN, str(port), "--listen")
+
+
+def test_usage(pg):
+    for args, word in ((["run"], "source"), (["run", "--nonsense"], "nonsense"),
+                       (["fly"], "fly"), (["run", "--source", "x", "--journal-size", "big"], "big")):
+        out = command(*args)
+        assert out.returncode == USAGE and word in out.stderr, out
+
+
+def test_a_pause_longer_than_the_server_waits(make_postgres, make_rowcast):
+    pg = make_postgres(conf={"wal_sender_timeout": "1s"})
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    pg.sql("insert into t select generate_series(1, 100)")
+    rc.process.pause()
+    pg.process.wait_log("terminating walsender process due to replication timeout", 20)
+    pg.sql("insert into t select generate_series(101, 200)")
+    rc.process.resume()
+    with rc.stream(start="earliest") as s:
+        assert [c["row"]["id"] for c in s.changes(200, 30)] == list(range(1, 201))
+
+
+def test_stop_in_the_middle_of_a_transaction(pg, make_rowcast):
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    with rc.stream(start="now") as s:
+        pg.sql("insert into t select generate_series(1, 400000)")
+        first = s.changes(1000, 30)
+        assert rc.stop(deadline=15) == 0
+    rc.start()
+    with rc.stream(start=first[-1]["cursor"]) as s:
+        rest = s.changes(400000 - len(first), 120)
+    assert [c["seq"] for c in first + rest] == list(range(400000))
