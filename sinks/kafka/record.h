@@ -1,0 +1,78 @@
+// Records: what a change becomes in Kafka. Pure: bytes in, bytes out.
+//
+//   insert, read         key, value
+//   update               key, value; if it changed the key: delete(old), tombstone(old),
+//   insert(new) delete               key, value; then a tombstone (same key, null value), if wanted
+//   truncate             an empty key row, value; to every partition, since it ends the life of
+//   keys
+//                        in all of them
+//   logical message      its prefix as key, value
+//
+// A table without any row identity has null keys and no tombstones.
+#pragma once
+
+#include "proto/json.h"
+
+struct header {
+    const char *name; // a literal
+    struct slice value;
+};
+#define HEADERS_MAX 12
+
+struct record {
+    struct slice key, value; // p NULL: null
+    bool borrowed;           // the value stands in the batch; else in scratch memory
+    struct header headers[HEADERS_MAX];
+    size_t header_count;
+};
+#define RECORDS_MAX 3 // of one change
+
+// The columns that identify a row of one relation version.
+struct key_columns {
+    size_t n;
+    uint32_t *numbers; // ascending
+};
+void key_columns_init(struct key_columns *k, const struct relation *r);
+void key_columns_free(struct key_columns *k);
+// The key that `row` has (part `exact_field` of c, as in change_exact): its key fields as they
+// stand, a large value that did not change from c->key. Values that their type cannot hold go to
+// exact, as whole fields of Change.exact_key. -1: the row is malformed.
+int key_of_row(struct buf *out, struct buf *exact, const struct key_columns *k, struct slice row,
+               const struct change *c, uint32_t exact_field) MUST_CHECK;
+
+// How keys and values stand in records; exactly one of each format exists.
+struct format {
+    const char *name;
+    // Key of a row; `exact`: what the key row cannot hold, as in Change.exact_key. key.p NULL: of
+    // no row (a truncate's).
+    int (*key)(struct buf *out, const struct relation *r, struct slice key, struct slice exact,
+               struct err *e);
+    // Key of a logical message.
+    int (*message_key)(struct buf *out, struct slice prefix, struct err *e);
+    // Value of a change as it stands in the batch. *ret_borrowed: it is the batch's own bytes.
+    int (*value)(struct buf *out, const struct json_context *x, const struct batch *b,
+                 const struct entry *entry, bool *ret_borrowed, struct err *e);
+};
+extern const struct format format_protobuf, format_json;
+
+struct encoder {
+    const struct format *format;
+    bool tombstones;
+    struct json_context context; // of the transaction; set by encoder_begin
+    // headers that are the same in a whole transaction
+    struct buf cursor, lsn, xid; // the cursor without its ordinal
+    // scratch of the last change's records
+    struct buf keys[2], values[2], row_key, exact, cursor_value, ordinal, relation;
+};
+
+void encoder_init(struct encoder *x, const struct format *format, bool tombstones,
+                  const struct catalog *catalog);
+void encoder_free(struct encoder *x);
+// Takes a Begin entry, of the stream and timeline given.
+void encoder_begin(struct encoder *x, const struct batch *b, const struct entry *entry,
+                   uint64_t stream_id, uint32_t timeline);
+// The records of a change, valid until the next call and, if `borrowed`, as long as the batch.
+// `r` and `k`: NULL for a logical message. Returns how many, or -1.
+int encoder_change(struct encoder *x, const struct batch *b, const struct entry *entry,
+                   const struct relation *r, const struct key_columns *k,
+                   struct record records[RECORDS_MAX], struct err *e) MUST_CHECK;
