@@ -31,7 +31,8 @@ struct stdout_sink {
     _Atomic bool failed;
     struct err failure; // written before `failed`
     struct buf out;
-    struct metric *lsn, *lag;
+    struct metric *lsn, *lag_bytes, *lag_time;
+    _Atomic int64_t committed_us; // of the last change delivered
     struct histogram *latency;
 };
 
@@ -140,8 +141,10 @@ static int step(struct stdout_sink *s)
         return fail(s, &e);
     if (!flush(s))
         return -1;
-    if (committed)
+    if (committed) {
         histogram_observe(s->latency, clock_wall_us() - committed);
+        s->committed_us = committed;
+    }
     if (upto)
         metric_set(s->lsn, (int64_t)upto);
     return 0;
@@ -151,8 +154,11 @@ static int step(struct stdout_sink *s)
 static void on_render(void *arg)
 {
     struct stdout_sink *s = arg;
-    int64_t behind = (int64_t)journal_latest(s->journal).at.lsn - metric_get(s->lsn);
-    metric_set(s->lag, metric_get(s->lsn) && behind > 0 ? behind : 0);
+    int64_t at = metric_get(s->lsn);
+    int64_t behind = at ? (int64_t)journal_latest(s->journal).at.lsn - at : 0;
+    metric_set(s->lag_bytes, behind > 0 ? behind : 0);
+    // At most that old: what is next was committed after what was last.
+    metric_set(s->lag_time, behind > 0 && s->committed_us ? clock_wall_us() - s->committed_us : 0);
 }
 
 static void *run(void *arg)
@@ -188,13 +194,17 @@ static int stdout_start(const void *options, struct journal *j, struct sink **re
         return -1;
     }
     s->lines = lines_new(journal_catalog(j), s->o.tables, s->o.table_count);
-    s->lsn = metric_new(METRIC_GAUGE, "rowcast_sink_lsn",
-                        "LSN up to which each sink has delivered.", "sink=\"stdout\"", 1);
-    s->lag =
+    const char *sink = "sink=\"stdout\"";
+    s->lsn = metric_new(METRIC_GAUGE, "rowcast_sink_position_lsn",
+                        "LSN up to which the sink has delivered.", sink, 1);
+    s->lag_bytes =
         metric_new(METRIC_GAUGE, "rowcast_sink_lag_bytes",
-                   "WAL bytes between the journal's tail and each sink.", "sink=\"stdout\"", 1);
-    s->latency =
-        histogram_new("rowcast_delivery_seconds", "From commit to each sink.", "sink=\"stdout\"");
+                   "WAL bytes between the journal's end and the sink's position.", sink, 1);
+    s->lag_time =
+        metric_new(METRIC_GAUGE, "rowcast_sink_lag_seconds",
+                   "Age of the oldest commit that the sink has not delivered.", sink, 1000000);
+    s->latency = histogram_new("rowcast_commit_to_sink_seconds",
+                               "From the commit to the sink, once a batch.", sink);
     metrics_on_render(on_render, s);
     CHECK(pthread_create(&s->thread, NULL, run, s) == 0);
     *ret_s = &s->sink;
