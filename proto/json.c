@@ -1,8 +1,7 @@
 #include "proto/json.h"
 
 #include "proto/json_value.h"
-#include "proto/tuple.h"
-#include "proto/wire.h"
+#include "proto/scalar.h"
 
 // Field numbers of Change: the exact values of its parts.
 enum { EXACT_AFTER = 8, EXACT_BEFORE = 9, EXACT_KEY = 10 };
@@ -88,10 +87,10 @@ static bool find_exact(const struct change *c, uint32_t exact_field, uint32_t nu
 static int put_value(struct buf *out, const struct column *column, const struct wire_field *f,
                      bool *ret_exact)
 {
-    bool array = column->kind >= KIND_ARRAY, exact = false;
-    if ((int)f->type != (array ? WIRE_LEN : scalar_wire_type(column->kind)))
+    bool exact = false;
+    if (f->type != kind_wire_type(column->kind))
         return -1;
-    if (array) {
+    if (column->kind >= KIND_ARRAY) {
         if (json_array(out, column, f->bytes, &exact) != 0)
             return -1;
     } else {

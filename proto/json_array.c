@@ -1,11 +1,11 @@
 // Array messages (BoolArray .. TimestampArray of rowcast.proto) as JSON and as PostgreSQL's text.
 #include "proto/json_value.h"
 
-#include "proto/wire.h"
+#include "proto/array.h"
+#include "proto/scalar.h"
+#include "proto/types.h"
 
 #include <strings.h>
-
-#define DIMENSIONS_MAX 6 // PostgreSQL's own limit (MAXDIM)
 
 struct array {
     enum kind element;
@@ -15,14 +15,14 @@ struct array {
     uint64_t index;       // of the element that comes next
     uint64_t count;
     size_t dimensions; // 1 of all elements, from 1, where the message names none; 0: empty
-    uint64_t length[DIMENSIONS_MAX];
-    int32_t lower[DIMENSIONS_MAX];
+    uint64_t length[ARRAY_DIMENSIONS_MAX];
+    int32_t lower[ARRAY_DIMENSIONS_MAX];
     bool shifted; // a lower bound is not 1
 };
 
 static bool is_packed(enum kind element)
 {
-    return scalar_wire_type(element) != WIRE_LEN;
+    return kind_wire_type(element) != WIRE_LEN;
 }
 
 static void next_null(struct array *a)
@@ -42,7 +42,8 @@ static bool add_dimension(struct array *a, struct slice message)
         else if (f.number == 2)
             lower = (int32_t)f.v;
     }
-    if (!reader_done(&in) || a->dimensions == DIMENSIONS_MAX || length == 0 || length > INT32_MAX)
+    if (!reader_done(&in) || a->dimensions == ARRAY_DIMENSIONS_MAX || length == 0 ||
+        length > INT32_MAX)
         return false;
     a->length[a->dimensions] = length;
     a->lower[a->dimensions++] = lower;
@@ -55,7 +56,7 @@ static bool count_packed(struct array *a, struct slice packed)
     if (a->count) // our own encoder writes one run
         return false;
     a->values = reader_of(packed.p, packed.n);
-    switch (scalar_wire_type(a->element)) {
+    switch (kind_wire_type(a->element)) {
     case WIRE_I32:
         a->count = packed.n / 4;
         return packed.n % 4 == 0;
@@ -117,7 +118,7 @@ static bool array_next(struct array *a, struct scalar *ret_s, bool *ret_null)
 {
     struct scalar s = {0};
     struct wire_field f;
-    switch (scalar_wire_type(a->element)) {
+    switch (kind_wire_type(a->element)) {
     case WIRE_I32:
         s.v = reader_le32(&a->values);
         break;
@@ -233,8 +234,7 @@ int array_text(struct buf *out, const struct column *c, struct slice message)
     struct array a;
     if (!array_open(&a, c->kind, message))
         return -1;
-    // Of the built-in types only box is not separated by commas.
-    char delimiter = strcmp(c->base_type, "box[]") == 0 ? ';' : ',';
+    char delimiter = type_array_delimiter(c->base_type);
     if (a.shifted)
         put_bounds(out, &a);
     if (a.count == 0)

@@ -427,23 +427,6 @@ bool timestamp_decode(struct slice message, int64_t *ret_wall_us)
 
 // ---- scalars ----
 
-int scalar_wire_type(enum kind k)
-{
-    switch (k) {
-    case KIND_BOOL:
-    case KIND_INT32:
-    case KIND_INT64:
-    case KIND_UINT32:
-        return WIRE_VARINT;
-    case KIND_FLOAT:
-        return WIRE_I32;
-    case KIND_DOUBLE:
-        return WIRE_I64;
-    default:
-        return WIRE_LEN;
-    }
-}
-
 // Infinity and NaN are no JSON numbers.
 static void json_double(struct buf *out, double v)
 {

@@ -25,8 +25,6 @@ struct scalar {
     uint64_t v;
     struct slice bytes;
 };
-// How a scalar of this kind stands on the wire (enum wire_type).
-int scalar_wire_type(enum kind k);
 // -1: malformed.
 int json_scalar(struct buf *out, enum kind k, enum json_class class,
                 const struct scalar *s) MUST_CHECK;
