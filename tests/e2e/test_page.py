@@ -1,0 +1,87 @@
+"""The live page in a real Chromium."""
+
+import os
+
+from lib.browser import Browser
+from lib.wait import wait_for
+
+SHOP = """create schema shop;
+create table shop.orders (id int primary key, customer text, total numeric(10,2));
+create table shop.customers (id int primary key, name text);
+create publication rowcast for table shop.orders, shop.customers"""
+
+
+def test_changes_arrive_and_survive_a_restart(pg, make_rowcast):
+    pg.sql(SHOP)
+    rc = make_rowcast(source=pg.conninfo()).start()
+    with Browser() as b:
+        b.open(rc.http + "/")
+        wait_for(lambda: "live" in (b.text("#state") or "").lower(), 15,
+                 lambda: f"the page to be live: {b.text('body')}")
+        pg.sql("insert into shop.customers values (1, 'Ada <b>L.</b>')")
+        pg.sql("insert into shop.orders values (1, 'Ada', 12.50)")
+        pg.sql("update shop.orders set total = 99.95 where id = 1")
+        pg.sql("delete from shop.orders where id = 1")
+        rows = "#changes tbody tr[data-op='{}'][data-table='{}']"
+        for op, table in (("insert", "shop.customers"), ("insert", "shop.orders"),
+                          ("update", "shop.orders"), ("delete", "shop.orders")):
+            wait_for(lambda: b.count(rows.format(op, table)) == 1, 10,
+                     lambda: f"{op} of {table} on the page:\n{b.text('#changes')}")
+        assert "99.95" in b.text(rows.format("update", "shop.orders"))
+        # A value is text, never markup.
+        assert b.count("#changes b") == 0
+        assert "<b>L.</b>" in b.text(rows.format("insert", "shop.customers"))
+
+        rc.restart(kill=True)
+        pg.sql("insert into shop.orders values (2, 'Grace', 1)")
+        wait_for(lambda: b.count(rows.format("insert", "shop.orders")) == 2, 30,
+                 lambda: f"the change after the restart:\n{b.text('#changes')}")
+        assert b.count(rows.format("delete", "shop.orders")) == 1, "seen twice, or lost"
+        errors = [e for e in b.errors() if "WebSocket" not in e and "favicon" not in e
+                  and "ERR_CONNECTION_REFUSED" not in e]
+        assert not errors, errors
+
+
+def test_a_flood_does_not_stop_the_page(pg, make_rowcast):
+    pg.sql(SHOP)
+    rc = make_rowcast(source=pg.conninfo()).start()
+    with Browser() as b:
+        b.open(rc.http + "/")
+        wait_for(lambda: "live" in (b.text("#state") or "").lower(), 15, "the page to be live")
+        pg.sql("insert into shop.customers select n, 'n' || n from generate_series(1, 100000) n")
+        pg.sql("insert into shop.orders values (1, 'the last', 1)")
+        wait_for(lambda: "the last" in (b.text("#changes") or ""), 30, "the end of the flood")
+        assert b.count("#changes tbody tr") <= 1000, "the page grows without bound"
+
+
+def test_other_origins_are_refused(pg, make_rowcast):
+    """A page of another origin must not read the database through the developer's browser."""
+    pg.sql(SHOP)
+    rc = make_rowcast(source=pg.conninfo()).start()
+    with Browser() as b:
+        b.open("data:text/html,<p id=out>waiting</p>")
+        b.script("const s = new WebSocket(arguments[0]);"
+                 "s.onopen = () => { document.querySelector('#out').innerText = 'open' };"
+                 "s.onerror = () => { document.querySelector('#out').innerText = 'refused' };",
+                 f"ws://127.0.0.1:{rc.port}/v1/stream?from=earliest")
+        wait_for(lambda: b.text("#out") != "waiting", 10, "an answer")
+        assert b.text("#out") == "refused"
+
+
+def test_screenshot(pg, make_rowcast):
+    """Draws the picture of the README where ROWCAST_SCREENSHOT names a file."""
+    pg.sql(SHOP)
+    rc = make_rowcast(source=pg.conninfo()).start()
+    with Browser() as b:
+        b.open(rc.http + "/")
+        wait_for(lambda: "live" in (b.text("#state") or "").lower(), 15, "the page to be live")
+        names = ["Ada Lovelace", "Grace Hopper", "Edsger Dijkstra", "Barbara Liskov", "Donald Knuth"]
+        for n, name in enumerate(names):
+            pg.sql("insert into shop.customers values (%s, %s)", n, name)
+            pg.sql("insert into shop.orders values (%s, %s, %s)", n, name, 10.5 * n + 3)
+            pg.sql("update shop.orders set total = total + 5 where id = %s", n)
+        pg.sql("delete from shop.orders where id = 2")
+        wait_for(lambda: b.count("#changes tbody tr") >= 16, 10, "all changes on the page")
+        out = os.environ.get("ROWCAST_SCREENSHOT") or rc.dir / "page.png"
+        b.screenshot(out)
+        assert os.path.getsize(out) > 20_000
