@@ -167,9 +167,12 @@ static bool parse_array(struct parse *p)
         }
         if (!parse_element(p))
             return false;
-        while (take(p, '}'))
-            if (!close_brace(p) || p->depth == 0)
-                return p->depth == 0 && p->at == p->end;
+        while (take(p, '}')) {
+            if (!close_brace(p))
+                return false;
+            if (p->depth == 0)
+                return p->at == p->end;
+        }
         if (!take(p, p->delimiter))
             return false;
     }
