@@ -84,8 +84,7 @@ static void view_fill(struct frame_view *v)
 {
     uint32_t *defined = NULL;
     uint32_t defined_count = 0;
-    BATCH_FOREACH(v->b, e)
-    {
+    BATCH_FOREACH (v->b, e) {
         switch (e->kind) {
         case ENTRY_CHANGE:
             v->ops |= 1U << e->op;
@@ -396,8 +395,7 @@ static int make_change(struct making *m, const struct entry *e, struct err *err)
     bool large = e->end - e->body > m->fm->frame_bytes_max;
     if (!large && put_change(m, m->b, e, err) != 0)
         return -1;
-    if ((large || m->out->n - start > m->fm->frame_bytes_max) &&
-        put_reduced(m, e, start, err) != 0)
+    if ((large || m->out->n - start > m->fm->frame_bytes_max) && put_reduced(m, e, start, err) != 0)
         return -1;
     add_id(&m->f->uses, &m->f->use_count, e->relation);
     m->f->changes++;

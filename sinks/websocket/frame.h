@@ -11,12 +11,12 @@
 #include "proto/json.h"
 #include "sinks/websocket/selection.h"
 
-#define FRAME_HEADROOM     64          // for a WebSocket header, as in front of a batch
-#define FRAME_SMALL_BYTES  (64 << 10)  // below it a frame takes another batch in
-#define FRAME_LARGE_BYTES  (256 << 10) // above it a batch is cut into several frames
-#define FRAME_BATCHES_MAX  16          // in one frame
-#define FRAME_VIEWS_MAX    64          // batches whose frames are kept
-#define FRAME_KEPT_BYTES   (8 << 20)   // and how many bytes of them
+#define FRAME_HEADROOM    64          // for a WebSocket header, as in front of a batch
+#define FRAME_SMALL_BYTES (64 << 10)  // below it a frame takes another batch in
+#define FRAME_LARGE_BYTES (256 << 10) // above it a batch is cut into several frames
+#define FRAME_BATCHES_MAX 16          // in one frame
+#define FRAME_VIEWS_MAX   64          // batches whose frames are kept
+#define FRAME_KEPT_BYTES  (8 << 20)   // and how many bytes of them
 
 // What a frame depends on besides the batches.
 struct frame_key {

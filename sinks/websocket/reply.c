@@ -4,6 +4,8 @@
 #include "proto/json.h"
 #include "rowcast.pb-c.h"
 
+#include <stdio.h>
+
 #define SERVER_NAME "rowcast/" ROWCAST_VERSION
 
 static void pack(struct buf *out, const Rowcast__V1__ServerFrame *frame)

@@ -74,10 +74,9 @@ static enum request_fault put_from(struct request *q, const char *from, struct e
 
 // ---- JSON ----
 
-static enum request_fault json_texts(const json_t *list, struct request *q, const char *key,
-                                     enum request_fault (*put)(struct request *, const char *,
-                                                               struct err *),
-                                     struct err *e)
+static enum request_fault
+json_texts(const json_t *list, struct request *q, const char *key,
+           enum request_fault (*put)(struct request *, const char *, struct err *), struct err *e)
 {
     if (!json_is_array(list))
         return bad(e, "a list of strings is wanted at", key);
@@ -92,10 +91,9 @@ static enum request_fault json_texts(const json_t *list, struct request *q, cons
     return REQUEST_OK;
 }
 
-static enum request_fault json_text(const json_t *value, struct request *q, const char *key,
-                                    enum request_fault (*put)(struct request *, const char *,
-                                                              struct err *),
-                                    struct err *e)
+static enum request_fault
+json_text(const json_t *value, struct request *q, const char *key,
+          enum request_fault (*put)(struct request *, const char *, struct err *), struct err *e)
 {
     return json_is_string(value) ? put(q, json_string_value(value), e)
                                  : bad(e, "a string is wanted at", key);

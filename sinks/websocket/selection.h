@@ -29,6 +29,5 @@ bool selection_wants_relation(struct selection *sel, const struct catalog *c, ui
 static inline bool selection_wants(struct selection *sel, const struct catalog *c,
                                    uint32_t relation, enum op op)
 {
-    return sel->everything ||
-           ((sel->ops >> op & 1) && selection_wants_relation(sel, c, relation));
+    return sel->everything || ((sel->ops >> op & 1) && selection_wants_relation(sel, c, relation));
 }

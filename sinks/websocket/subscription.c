@@ -37,7 +37,12 @@ static bool queue_pull(struct subscription *s)
     if (s->ended != READ_BATCH || s->queue.n == FRAME_BATCHES_MAX)
         return false;
     struct batch *b;
-    s->ended = journal_reader_next(s->reader, &b, &s->failure);
+    struct err e;
+    s->ended = journal_reader_next(s->reader, &b, &e);
+    if (s->ended == READ_ERROR) {
+        s->failure = xmalloc(sizeof e);
+        *s->failure = e;
+    }
     if (s->ended != READ_BATCH)
         return false;
     s->slow = b->sealed_us == 0;
@@ -83,6 +88,7 @@ static bool skip_batch(struct subscription *s, struct frame_maker *fm)
         return false;
     passed(s, lsn, 0);
     s->at = b->last;
+    s->committed_us = b->commit_time_us;
     s->open = b->flags & BATCH_PARTIAL;
     queue_drop(s, 1);
     return true;
@@ -102,6 +108,7 @@ static int take_frame(struct subscription *s, struct frame_maker *fm, struct err
     s->got = f->got;
     s->open = f->open;
     s->open_lsn = s->at.lsn;
+    s->committed_us = s->queue.batch[f->more_count]->commit_time_us;
     s->queue.entry = f->next_entry;
     queue_drop(s, f->next_entry ? f->more_count : f->more_count + 1);
     if (f->data)
@@ -126,7 +133,7 @@ static enum subscription_state behind_queue(struct subscription *s, struct frame
     case READ_EXPIRED:
         return SUBSCRIPTION_RESET;
     case READ_ERROR:
-        *e = s->failure;
+        *e = *s->failure;
         return SUBSCRIPTION_ERROR;
     default:
         s->ended = READ_BATCH;
@@ -178,6 +185,7 @@ void subscription_free(struct subscription *s, struct selection **selections,
     if (s->sel->refs == 1)
         frame_maker_forget(fm, s->sel);
     selection_put(selections, s->sel);
+    free(s->failure);
     free(s);
 }
 

@@ -24,13 +24,14 @@ struct subscription {
         uint32_t entry; // where to go on in the first one
     } queue;
     enum read_result ended; // what came behind the queue; READ_BATCH: not known yet
-    struct err failure;     // READ_ERROR
+    struct err *failure;    // READ_ERROR: why
     bool got;               // something of the open transaction
     bool open;              // the last frame ended inside a transaction
     bool ask;               // the client wants a progress
     bool slow;              // reads what is not in memory any more
     lsn_t open_lsn;         // of that transaction
     struct position at;     // of the last entry passed
+    int64_t committed_us;   // when the last batch passed was committed; 0: not known
     lsn_t passed;           // everything before it was sent, or not wanted
     lsn_t told;             // as the client knows
 };

@@ -1,0 +1,141 @@
+#include "sinks/websocket/listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define BACKLOG 1024
+// What may wait in the kernel unsent, a connection: more would only make a slow client later.
+#define NOTSENT_BYTES (256 << 10)
+
+static int where_error(const char *where, struct err *e)
+{
+    return err_set(e, ERR_USAGE,
+                   "listen address %s: ADDR:PORT is wanted (127.0.0.1:7777, [::1]:7777, *:7777)",
+                   where);
+}
+
+// Cuts "ADDR:PORT" in two; host is "" for every address.
+static int split(const char *where, char host[64], const char **ret_port, struct err *e)
+{
+    const char *colon = strrchr(where, ':');
+    if (!colon || colon[1] == 0)
+        return where_error(where, e);
+    size_t n = (size_t)(colon - where);
+    if (where[0] == '[') {
+        if (n < 3 || where[n - 1] != ']')
+            return where_error(where, e);
+        where++;
+        n -= 2;
+    }
+    if (n >= 64)
+        return where_error(where, e);
+    memcpy(host, where, n);
+    host[n] = 0;
+    if (strcmp(host, "*") == 0)
+        host[0] = 0;
+    *ret_port = colon + 1;
+    return 0;
+}
+
+static int listen_on(const struct addrinfo *a)
+{
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int on = 1, off = 0;
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (a->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    int why = errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+static const char *remedy(int why)
+{
+    switch (why) {
+    case EADDRINUSE:
+        return "stop what holds the port, or choose another with --listen";
+    case EADDRNOTAVAIL:
+        return "the address is none of this machine's: choose another with --listen";
+    case EACCES:
+        return "ports below 1024 need a privilege: choose another with --listen";
+    default:
+        return "choose another with --listen";
+    }
+}
+
+// "1.2.3.4" or "1::2", and the port.
+static int address_text(const struct sockaddr_storage *at, char ret_text[ADDRESS_TEXT_MAX])
+{
+    if (at->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)at;
+        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+            inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], ret_text, ADDRESS_TEXT_MAX);
+        else
+            inet_ntop(AF_INET6, &in6->sin6_addr, ret_text, ADDRESS_TEXT_MAX);
+        return ntohs(in6->sin6_port);
+    }
+    const struct sockaddr_in *in = (const struct sockaddr_in *)at;
+    inet_ntop(AF_INET, &in->sin_addr, ret_text, ADDRESS_TEXT_MAX);
+    return ntohs(in->sin_port);
+}
+
+int listen_open(const char *where, int *ret_fd, char ret_text[ADDRESS_TEXT_MAX], struct err *e)
+{
+    char host[64];
+    const char *port = NULL;
+    if (split(where, host, &port, e) != 0)
+        return -1;
+    struct addrinfo want = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *all;
+    if (!*host)
+        want.ai_family = AF_INET6; // and IPv4 through it
+    int r = getaddrinfo(*host ? host : NULL, port, &want, &all);
+    if (r != 0)
+        return err_set(e, ERR_LISTEN, "listen on %s: %s: check the address and port in --listen",
+                       where, gai_strerror(r));
+    int fd = -1;
+    for (const struct addrinfo *a = all; a && fd < 0; a = a->ai_next)
+        fd = listen_on(a);
+    int why = errno;
+    freeaddrinfo(all);
+    if (fd < 0)
+        return err_set(e, ERR_LISTEN, "listen on %s: %s: %s", where, strerror(why), remedy(why));
+    struct sockaddr_storage at;
+    socklen_t n = sizeof at;
+    char address[ADDRESS_TEXT_MAX] = "";
+    int number = getsockname(fd, (struct sockaddr *)&at, &n) == 0 ? address_text(&at, address) : 0;
+    bool v6 = strchr(address, ':');
+    snprintf(ret_text, ADDRESS_TEXT_MAX, v6 ? "[%.60s]:%d" : "%.60s:%d", address, number);
+    *ret_fd = fd;
+    return 0;
+}
+
+int listen_accept(int fd)
+{
+    int on = 1, unsent = NOTSENT_BYTES;
+    int c = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (c < 0)
+        return -1;
+    setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(c, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+    return c;
+}
+
+void listen_local(int fd, char ret_text[ADDRESS_TEXT_MAX])
+{
+    struct sockaddr_storage at;
+    socklen_t n = sizeof at;
+    ret_text[0] = 0;
+    if (getsockname(fd, (struct sockaddr *)&at, &n) == 0)
+        (void)address_text(&at, ret_text);
+}

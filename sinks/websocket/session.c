@@ -1,0 +1,593 @@
+#include "sinks/websocket/session.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "sinks/websocket/reply.h"
+#include "sinks/websocket/tables.h"
+
+#include <libwebsockets.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#define SESSION_MAGIC       0x5e5510u
+#define FRAGMENT_ABOVE      FRAME_LARGE_BYTES + SCRATCH_BYTES
+#define MESSAGES_MAX        64   // answers that a client may let wait
+#define SUBSCRIBED_NAME_MAX 1000 // tables named in `subscribed`
+
+// A message other than entries, waiting to be sent.
+struct message {
+    struct message *next;
+    struct buf buf; // with SCRATCH_HEADROOM
+};
+
+// ---- messages ----
+
+static struct buf *message_begin(struct session *s)
+{
+    struct message *m = xcalloc(1, sizeof *m);
+    *s->last = m;
+    s->last = &m->next;
+    buf_room(&m->buf, SCRATCH_HEADROOM);
+    m->buf.n = SCRATCH_HEADROOM;
+    lws_callback_on_writable(s->wsi);
+    return &m->buf;
+}
+
+static void message_free_first(struct session *s)
+{
+    struct message *m = s->first;
+    s->first = m->next;
+    if (!s->first)
+        s->last = &s->first;
+    buf_free(&m->buf);
+    free(m);
+}
+
+static void say_error(struct session *s, const char *code, const char *why, bool retry)
+{
+    reply_error(message_begin(s), s->text, code, why, retry);
+}
+
+static void say_hello(struct session *s)
+{
+    struct context *c = s->c;
+    struct reply_hello m = {
+        .stream_id = c->frames.json.stream_id,
+        .timeline = c->frames.json.timeline,
+        .frame_bytes_max = c->server->o.frame_bytes_max,
+        .request_bytes_max = c->server->o.request_bytes_max,
+        .ping_seconds = PING_SECONDS,
+        .state = c->health,
+    };
+    s->health_version = c->health_version;
+    reply_hello(message_begin(s), s->text, &m);
+}
+
+static void say_subscribed(struct session *s, const struct subscription *sub, bool resumed)
+{
+    const struct selection *sel = sub->sel;
+    size_t n;
+    const struct relation **tables =
+        tables_newest(s->c->frames.catalog, sel->tables, sel->table_count, &n);
+    struct reply_subscribed m = {
+        .id = sel->id,
+        .start = journal_reader_start(sub->reader),
+        .lsn = sub->passed,
+        .resumed = resumed,
+        .table_count = size_min(n, SUBSCRIBED_NAME_MAX),
+    };
+    const char **names = xmalloc((m.table_count + 1) * sizeof *names);
+    for (size_t i = 0; i < m.table_count; i++)
+        names[i] = tables[i]->table;
+    m.tables = names;
+    if (n == 0)
+        m.warning = "no table that was changed so far matches: nothing comes until one does";
+    else if (n > m.table_count)
+        m.warning = "more tables match than are named here";
+    reply_subscribed(message_begin(s), s->text, &m);
+    free(names);
+    free(tables);
+}
+
+static void say_reset(struct session *s, const char *id, const char *code, const char *why)
+{
+    struct cursor earliest = journal_earliest(s->c->server->journal);
+    reply_reset(message_begin(s), s->text, id, code, why, &earliest);
+    AUTO_BUF struct buf labels = {0};
+    metrics_label(&labels, "code", code);
+    metric_add(metric_new(METRIC_COUNTER, "rowcast_websocket_resets_total",
+                          "Subscriptions ended because their position cannot be continued.",
+                          buf_cstr(&labels), 1),
+               1);
+    log_info("subscription reset", "sink=websocket code=%s", code);
+}
+
+void session_close(struct session *s, uint16_t code, const char *why)
+{
+    if (s->close_code)
+        return;
+    s->close_code = code;
+    snprintf(s->close_text, sizeof s->close_text, "%s", why);
+    lws_callback_on_writable(s->wsi);
+}
+
+// ---- subscriptions ----
+
+static void unsubscribe(struct session *s, struct subscription *sub)
+{
+    struct subscription **at = &s->subscriptions;
+    while (*at != sub)
+        at = &(*at)->next;
+    *at = sub->next;
+    s->subscription_count--;
+    metric_add(s->c->server->metrics.subscribers, -1);
+    // A frame of it that is half out must be finished; one that is not begun goes.
+    if (s->frame_of == sub->sel && s->sent == 0) {
+        s->frame = frame_unref(s->frame);
+        s->relations = frame_unref(s->relations);
+    }
+    subscription_free(sub, &s->c->selections, &s->c->frames);
+}
+
+static struct subscription *find(struct session *s, const char *id)
+{
+    for (struct subscription *sub = s->subscriptions; sub; sub = sub->next) {
+        if (strcmp(sub->sel->id, id) == 0)
+            return sub;
+    }
+    return NULL;
+}
+
+static bool admitted(struct session *s, const struct request *q)
+{
+    if (!s->text && s->subscription_count > 0) {
+        say_error(s, "one_subscription",
+                  "rowcast.v1.proto carries one subscription a connection: open another one",
+                  false);
+        return false;
+    }
+    if (s->subscription_count >= s->c->server->o.subscriptions_max) {
+        say_error(s, "too_many_subscriptions",
+                  "this connection has as many subscriptions as it may: open another one", false);
+        return false;
+    }
+    if (find(s, q->id)) {
+        say_error(s, "bad_request", "this connection has a subscription of that id already", false);
+        return false;
+    }
+    return true;
+}
+
+// Whether the journal can go on from the cursor; tells the client when not.
+static bool continues(struct session *s, const struct request *q)
+{
+    if (q->from != FROM_POSITION)
+        return true;
+    switch (journal_check_cursor(s->c->server->journal, &q->cursor)) {
+    case CURSOR_OK:
+        return true;
+    case CURSOR_OTHER_STREAM:
+        say_reset(s, q->id, "other_stream",
+                  "the cursor belongs to another stream: read the tables again, then from now");
+        return false;
+    case CURSOR_OTHER_TIMELINE:
+        say_reset(s, q->id, "other_timeline",
+                  "the cursor is of a timeline that this server left: read the tables again, then "
+                  "from now");
+        return false;
+    case CURSOR_EXPIRED:
+        break;
+    }
+    say_reset(s, q->id, "cursor_expired",
+              "the journal does not reach back to this cursor: read the tables again, then from "
+              "now");
+    return false;
+}
+
+static void subscribe(struct session *s, struct request *q)
+{
+    struct context *c = s->c;
+    struct journal_reader *reader;
+    struct err e;
+    if (!admitted(s, q) || !continues(s, q))
+        return;
+    if (journal_reader_open(c->server->journal, "websocket", q->from, &q->cursor, false,
+                            context_wake, c, &reader, &e) != 0) {
+        log_error("cannot read the journal", "sink=websocket error=%s", log_quote(e.text));
+        say_error(s, "journal", "the journal cannot be read: see the server's log", true);
+        return;
+    }
+    bool resumed = q->from == FROM_POSITION;
+    struct subscription *sub = subscription_new(selection_get(&c->selections, q, s->text), reader);
+    sub->next = s->subscriptions;
+    s->subscriptions = sub;
+    s->subscription_count++;
+    metric_add(c->server->metrics.subscribers, 1);
+    say_subscribed(s, sub, resumed);
+}
+
+static void act(struct session *s, struct request *q)
+{
+    struct subscription *sub;
+    switch (q->kind) {
+    case REQUEST_SUBSCRIBE:
+        subscribe(s, q);
+        break;
+    case REQUEST_UNSUBSCRIBE:
+        sub = find(s, q->id);
+        if (!sub) {
+            say_error(s, "bad_request", "this connection has no subscription of that id", false);
+            break;
+        }
+        unsubscribe(s, sub);
+        reply_unsubscribed(message_begin(s), s->text, q->id);
+        break;
+    case REQUEST_ASK:
+        for (sub = s->subscriptions; sub; sub = sub->next)
+            sub->ask = true;
+        break;
+    }
+    session_wake(s);
+}
+
+// ---- life ----
+
+struct session *session_new(struct context *c, struct lws *wsi, bool text, struct request *q,
+                            enum request_fault fault, const char *why)
+{
+    struct session *s = xcalloc(1, sizeof *s);
+    s->magic = SESSION_MAGIC;
+    s->c = c;
+    s->wsi = wsi;
+    s->text = text;
+    s->last = &s->first;
+    s->heard_us = clock_mono_us();
+    s->next = c->sessions;
+    s->link = &c->sessions;
+    if (s->next)
+        s->next->link = &s->next;
+    c->sessions = s;
+    metric_add(c->server->metrics.connections, 1);
+    say_hello(s);
+    if (fault == REQUEST_CURSOR)
+        say_reset(s, "", "unknown_cursor", why);
+    else if (q)
+        act(s, q);
+    return s;
+}
+
+void session_end(struct session *s)
+{
+    while (s->subscriptions)
+        unsubscribe(s, s->subscriptions);
+}
+
+void session_free(struct session *s)
+{
+    if (!s)
+        return;
+    CHECK(s->magic == SESSION_MAGIC);
+    session_end(s);
+    while (s->first)
+        message_free_first(s);
+    frame_unref(s->frame);
+    frame_unref(s->relations);
+    *s->link = s->next;
+    if (s->next)
+        s->next->link = s->link;
+    metric_add(s->c->server->metrics.connections, -1);
+    buf_free(&s->in);
+    free(s->known);
+    s->magic = 0;
+    free(s);
+}
+
+// ---- receiving ----
+
+static size_t waiting(const struct session *s)
+{
+    size_t n = 0;
+    for (const struct message *m = s->first; m; m = m->next)
+        n++;
+    return n;
+}
+
+static void take_message(struct session *s)
+{
+    struct request q;
+    struct err e;
+    enum request_fault fault = s->text ? request_json(buf_slice(&s->in), &q, &e)
+                                       : request_proto(buf_slice(&s->in), &q, &e);
+    buf_free(&s->in);
+    switch (fault) {
+    case REQUEST_OK:
+        act(s, &q);
+        request_fini(&q);
+        return;
+    case REQUEST_BAD:
+        say_error(s, "bad_request", e.text, false);
+        return;
+    case REQUEST_CURSOR:
+        say_reset(s, "", "unknown_cursor", e.text);
+        return;
+    case REQUEST_MALFORMED:
+        say_error(s, "malformed", e.text, false);
+        session_close(s, LWS_CLOSE_STATUS_INVALID_PAYLOAD, "malformed message");
+        return;
+    }
+}
+
+int session_received(struct session *s, const void *p, size_t n, bool binary, bool final)
+{
+    CHECK(s->magic == SESSION_MAGIC);
+    s->heard_us = clock_mono_us();
+    if (s->close_code)
+        return 0; // it is past listening to
+    metric_add(s->c->server->metrics.requests, final);
+    if (binary == s->text) {
+        say_error(s, "malformed",
+                  s->text ? "rowcast.v1.json takes text frames: offer rowcast.v1.proto for binary"
+                          : "rowcast.v1.proto takes binary frames: offer rowcast.v1.json for text",
+                  false);
+        session_close(s, LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE, "wrong kind of frame");
+        return 0;
+    }
+    size_t max = s->c->server->o.request_bytes_max;
+    if (n > max - size_min(max, s->in.n)) {
+        char why[128];
+        snprintf(why, sizeof why, "a message may have %zu bytes (--request-max)", max);
+        say_error(s, "too_large", why, false);
+        session_close(s, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "message too large");
+        buf_free(&s->in);
+        return 0;
+    }
+    buf_put(&s->in, p, n);
+    if (!final)
+        return 0;
+    if (waiting(s) >= MESSAGES_MAX) {
+        session_close(s, LWS_CLOSE_STATUS_POLICY_VIOLATION, "too many requests unread answers");
+        return 0;
+    }
+    take_message(s);
+    return 0;
+}
+
+void session_heard(struct session *s)
+{
+    s->heard_us = clock_mono_us();
+    s->pinged = false;
+}
+
+// ---- sending ----
+
+static bool known(const struct session *s, uint32_t id)
+{
+    return id < s->known_bits && (s->known[id / 8] >> id % 8 & 1);
+}
+
+static void know(struct session *s, uint32_t id)
+{
+    if (id >= s->known_bits) {
+        uint32_t bits = (id / 64 + 1) * 64;
+        s->known = xrealloc(s->known, bits / 8);
+        memset(s->known + s->known_bits / 8, 0, (bits - s->known_bits) / 8);
+        s->known_bits = bits;
+    }
+    s->known[id / 8] |= (uint8_t)(1 << id % 8);
+}
+
+static struct frame *unknown_relations(struct session *s, const struct selection *sel,
+                                       const struct frame *f)
+{
+    uint32_t n = 0, *ids = xmalloc(f->use_count * sizeof *ids);
+    for (uint32_t i = 0; i < f->use_count; i++) {
+        if (known(s, f->uses[i]))
+            continue;
+        know(s, f->uses[i]);
+        ids[n++] = f->uses[i];
+    }
+    struct frame *relations = frame_relations(&s->c->frames, sel, ids, n);
+    free(ids);
+    return relations->data ? relations : frame_unref(relations);
+}
+
+// Takes the subscription's frame over; with the shapes that this client does not know yet.
+static void take_frame(struct session *s, struct subscription *sub)
+{
+    struct frame *f = sub->frame;
+    sub->frame = NULL;
+    s->frame = f;
+    s->frame_of = sub->sel;
+    s->sent = 0;
+    uint32_t i = 0;
+    while (i < f->use_count && known(s, f->uses[i]))
+        i++;
+    if (i < f->use_count)
+        s->relations = unknown_relations(s, sub->sel, f);
+}
+
+// Ends a subscription that cannot go on.
+static void give_up(struct session *s, struct subscription *sub, enum subscription_state state,
+                    const struct err *e)
+{
+    char id[REQUEST_ID_MAX + 1];
+    strcpy(id, sub->sel->id);
+    unsubscribe(s, sub);
+    if (state == SUBSCRIPTION_RESET) {
+        say_reset(s, id, "cursor_expired",
+                  "this client was slower than the journal keeps: read the tables again, then from "
+                  "now");
+        return;
+    }
+    log_error("cannot read the journal", "sink=websocket error=%s", log_quote(e->text));
+    say_error(s, "journal", "the journal cannot be read: see the server's log", true);
+    session_close(s, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "journal");
+}
+
+// The next frame of entries into s->frame. True when session_writeable has something to do.
+static bool pump(struct session *s)
+{
+    bool more = false;
+    // A subscription that had its turn goes to the end: fair among several.
+    for (uint32_t turns = s->subscription_count; turns > 0 && !s->frame; turns--) {
+        struct subscription *sub = s->subscriptions;
+        struct err e;
+        if (sub->next) {
+            struct subscription **end = &sub->next;
+            while (*end)
+                end = &(*end)->next;
+            s->subscriptions = sub->next;
+            sub->next = NULL;
+            *end = sub;
+        }
+        enum subscription_state state = subscription_next(sub, &s->c->frames, &e);
+        if (state == SUBSCRIPTION_FRAME)
+            take_frame(s, sub);
+        else if (state == SUBSCRIPTION_MORE)
+            more = true;
+        else if (state != SUBSCRIPTION_TAIL)
+            give_up(s, sub, state, &e);
+    }
+    return more || s->frame || s->first;
+}
+
+void session_wake(struct session *s)
+{
+    struct context *c = s->c;
+    if (s->close_code)
+        return;
+    if (s->health_version != c->health_version) {
+        s->health_version = c->health_version;
+        reply_health(message_begin(s), s->text, c->health, c->health_since_us, c->health_text);
+    }
+    if (!s->frame && pump(s))
+        lws_callback_on_writable(s->wsi);
+}
+
+static int put(struct session *s, uint8_t *p, size_t n, int how)
+{
+    s->written += n;
+    metric_add(s->c->server->metrics.bytes, (int64_t)n);
+    return lws_write(s->wsi, p, n, (enum lws_write_protocol)how) < (int)n ? -1 : 0;
+}
+
+static int opcode(const struct session *s)
+{
+    return s->text ? LWS_WRITE_TEXT : LWS_WRITE_BINARY;
+}
+
+// The next piece of a large frame; it is copied, for the header of a piece would overwrite the
+// bytes before it.
+static int put_fragment(struct session *s, const struct frame *f)
+{
+    uint8_t *to = s->c->scratch + SCRATCH_HEADROOM;
+    size_t n = size_min(SCRATCH_BYTES, f->n - s->sent);
+    memcpy(to, f->data + s->sent, n);
+    int how = s->sent ? LWS_WRITE_CONTINUATION : opcode(s);
+    s->sent += n;
+    if (s->sent < f->n)
+        how |= LWS_WRITE_NO_FIN;
+    return put(s, to, n, how);
+}
+
+static void frame_sent(struct session *s)
+{
+    struct context *c = s->c;
+    struct frame *f = s->frame;
+    metric_add(c->server->metrics.frames, 1);
+    metric_add(c->server->metrics.changes, f->changes);
+    // Once a batch, and not for those who catch up.
+    if (f->commit_time_us && position_cmp(f->last, c->observed) > 0) {
+        c->observed = f->last;
+        int64_t us = clock_wall_us() - f->commit_time_us;
+        histogram_observe(c->server->metrics.latency, us > 0 ? us : 0);
+    }
+    s->frame = frame_unref(f);
+    s->sent = 0;
+}
+
+static int put_frame(struct session *s)
+{
+    struct frame *f = s->frame;
+    if (s->relations) {
+        int r = put(s, s->relations->data, s->relations->n, opcode(s));
+        s->relations = frame_unref(s->relations);
+        return r;
+    }
+    bool large = f->n > FRAGMENT_ABOVE;
+    int r = large ? put_fragment(s, f) : put(s, f->data, f->n, opcode(s));
+    if (r == 0 && (!large || s->sent == f->n))
+        frame_sent(s);
+    return r;
+}
+
+static int put_message(struct session *s)
+{
+    struct buf *b = &s->first->buf;
+    int r = put(s, b->p + SCRATCH_HEADROOM, b->n - SCRATCH_HEADROOM, opcode(s));
+    message_free_first(s);
+    return r;
+}
+
+static int put_ping(struct session *s)
+{
+    uint8_t room[LWS_PRE + 1];
+    s->ping_due = false;
+    s->pinged = true;
+    return lws_write(s->wsi, room + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
+}
+
+int session_writeable(struct session *s)
+{
+    CHECK(s->magic == SESSION_MAGIC);
+    int r = 0;
+    if (s->ping_due) {
+        r = put_ping(s);
+    } else if (s->sent > 0) { // a message of several fragments must not be interrupted
+        r = put_frame(s);
+    } else if (s->first) {
+        r = put_message(s);
+    } else if (s->close_code) {
+        lws_close_reason(s->wsi, s->close_code, (unsigned char *)s->close_text,
+                         strlen(s->close_text));
+        return -1;
+    } else if (s->frame || pump(s)) {
+        if (s->frame)
+            r = put_frame(s);
+    }
+    if (r != 0)
+        return -1;
+    if (s->ping_due || s->close_code || s->first || s->frame || pump(s))
+        lws_callback_on_writable(s->wsi);
+    return 0;
+}
+
+// A client with much to read may take long to see a ping: while its kernel takes bytes, it lives.
+static void look_for_life(struct session *s, int64_t now_us)
+{
+    int unsent = 0;
+    if (!s->frame || ioctl(lws_get_socket_fd(s->wsi), SIOCOUTQ, &unsent) != 0)
+        return;
+    if (s->written - (uint64_t)unsent > s->taken) {
+        s->taken = s->written - (uint64_t)unsent;
+        s->heard_us = now_us;
+    }
+}
+
+bool session_tick(struct session *s, int64_t now_us)
+{
+    if (now_us - s->heard_us > INT64_C(1000000) * PING_SECONDS)
+        look_for_life(s, now_us);
+    int64_t silent = now_us - s->heard_us;
+    if (silent > INT64_C(1000000) * SILENCE_SECONDS)
+        return true;
+    if (silent > INT64_C(1000000) * PING_SECONDS && !s->pinged && !s->ping_due) {
+        s->ping_due = true;
+        lws_callback_on_writable(s->wsi);
+    }
+    for (struct subscription *sub = s->subscriptions; sub; sub = sub->next)
+        subscription_tick(sub);
+    session_wake(s);
+    return false;
+}
