@@ -134,12 +134,13 @@ class Suite:
                     if p.is_file() and os.access(p, os.X_OK) and (self.select or "") in p.name]
         title(f"fuzz targets, {seconds} s each")
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            for name, ok in pool.map(lambda p: fuzz_one(p, seconds), programs):
+            for name, ok, text in pool.map(lambda p: fuzz_one(p, seconds), programs):
+                print(text, flush=True)
                 self.count(name, ok)
 
 
 def fuzz_one(program, seconds):
-    """Runs a target; what it finds is kept in build/fuzz/NAME."""
+    """Runs a target: (name, whether all is well, text). What it finds is kept in build/fuzz/NAME."""
     name = program.name
     found = BUILD / "fuzz" / name
     found.mkdir(parents=True, exist_ok=True)
@@ -154,10 +155,8 @@ def fuzz_one(program, seconds):
                             errors="replace", env={**os.environ, **SANITIZERS})
     runs = re.search(r"number_of_executed_units: (\d+)", result.stderr)
     ok = result.returncode == 0 and runs is not None and int(runs[1]) > 0
-    print(f"{name}: {runs[1] if runs else 'no'} runs, {'ok' if ok else 'FAILED'}", flush=True)
-    if not ok:
-        print(result.stderr[-8000:], flush=True)
-    return name, ok
+    text = f"{name}: {runs[1] if runs else 'no'} runs, {'ok' if ok else 'FAILED'}"
+    return name, ok, text if ok else f"{text}\n{result.stderr[-8000:]}"
 
 
 def title(text):
