@@ -1,1 +1,202 @@
 #include "source/source.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "source/session.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define BACKOFF_FIRST_US INT64_C(50000)
+#define BACKOFF_MAX_US   INT64_C(5000000)
+#define BACKOFF_BUSY_US  INT64_C(1000000) // a slot that is in use is free any moment
+#define POISON_TIMES     3
+
+struct source {
+    struct source_options o;
+    struct journal *journal;
+    struct health *health;
+    _Atomic bool stopped;
+    struct waiter waiter;
+    lsn_t (*gate)(void *arg);
+    void *gate_arg;
+    struct metric *reconnects;
+
+    bool ever_live;
+    int64_t backoff_us;
+    char said[1024]; // the last cause that was logged
+    struct {         // the same error at the same place again
+        lsn_t lsn;
+        char sqlstate[6];
+        int times;
+    } poison;
+};
+
+struct source *source_new(const struct source_options *o, struct journal *j, struct health *h)
+{
+    struct source *s = xcalloc(1, sizeof *s);
+    s->o = *o;
+    s->journal = j;
+    s->health = h;
+    s->waiter.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    CHECK(s->waiter.wake_fd >= 0);
+    s->waiter.stopped = &s->stopped;
+    s->backoff_us = BACKOFF_FIRST_US;
+    s->reconnects = metric_new(METRIC_COUNTER, "rowcast_reconnects_total",
+                               "Connections to the source that were lost or refused.", "", 1);
+    return s;
+}
+
+void source_free(struct source *s)
+{
+    if (!s)
+        return;
+    close(s->waiter.wake_fd);
+    free(s);
+}
+
+void source_set_gate(struct source *s, lsn_t (*durable)(void *arg), void *arg)
+{
+    s->gate = durable;
+    s->gate_arg = arg;
+}
+
+void source_wake(struct source *s)
+{
+    uint64_t one = 1;
+    // Full is as good as written: it is readable.
+    if (write(s->waiter.wake_fd, &one, sizeof one) < 0)
+        return;
+}
+
+void source_stop(struct source *s)
+{
+    atomic_store(&s->stopped, true);
+    source_wake(s);
+}
+
+// ---- what to do about an error ----
+
+// The server gives up at the same place with the same error: reading it again will not help.
+static bool is_poison(struct source *s, const struct session_end *end)
+{
+    static const char *const passing[] = {"", "08", "53", "57", "58", "55006", "wait"};
+    bool passes = !end->streamed;
+    for (size_t i = 0; i < ARRAY_LEN(passing) && !passes; i++)
+        passes =
+            i == 0 ? !*end->sqlstate : strncmp(end->sqlstate, passing[i], strlen(passing[i])) == 0;
+    if (passes)
+        return false;
+    lsn_t lsn = journal_appended(s->journal);
+    if (s->poison.lsn != lsn || strcmp(s->poison.sqlstate, end->sqlstate) != 0) {
+        s->poison.lsn = lsn;
+        memcpy(s->poison.sqlstate, end->sqlstate, sizeof s->poison.sqlstate);
+        s->poison.times = 0;
+    }
+    return ++s->poison.times >= POISON_TIMES;
+}
+
+// Turns *e into the final error when it does not pass by itself.
+static bool is_final(struct source *s, const struct session_end *end, struct err *e)
+{
+    // Passwords are rotated, roles and databases are renamed while we run: that can be undone.
+    if (e->class == ERR_SOURCE && s->ever_live && strncmp(end->sqlstate, "28", 2) == 0)
+        return false;
+    if (e->class == ERR_RETRY || (e->class == ERR_SOURCE && end->streamed && *end->sqlstate)) {
+        if (!is_poison(s, end))
+            return false;
+        struct err cause = *e;
+        err_set(e, ERR_DATA,
+                "slot %s: decoding fails again and again behind %X/%X: %.600s; remedy: mend the "
+                "cause on the server, then start again",
+                s->o.slot, LSN_ARG(s->poison.lsn), cause.text);
+    }
+    return true;
+}
+
+static int64_t jittered(int64_t us)
+{
+    uint32_t random = 0;
+    (void)getrandom(&random, sizeof random, GRND_NONBLOCK); // 0 is a jitter too
+    return us / 2 + (int64_t)(random % (uint32_t)us) / 2;
+}
+
+static void back_off(struct source *s, const struct session_end *end, const struct err *e)
+{
+    bool busy = strcmp(end->sqlstate, "55006") == 0;
+    if (end->streamed)
+        s->backoff_us = BACKOFF_FIRST_US;
+    int64_t wait =
+        jittered(busy && s->backoff_us > BACKOFF_BUSY_US ? BACKOFF_BUSY_US : s->backoff_us);
+    if (strcmp(s->said, e->text) != 0) { // once a change of cause
+        snprintf(s->said, sizeof s->said, "%s", e->text);
+        log_warn("not connected to the source, retrying", "slot=%s cause=%s", s->o.slot,
+                 log_quote(e->text));
+    }
+    health_set(s->health, s->ever_live ? HEALTH_STALE : HEALTH_STARTING, e->text);
+    metric_add(s->reconnects, 1);
+    (void)waiter_wait(&s->waiter, -1, 0, clock_mono_us() + wait);
+    s->backoff_us = s->backoff_us * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US : s->backoff_us * 2;
+}
+
+// ---- running ----
+
+static int add_to_journal(void *arg, struct relation *r, struct err *e)
+{
+    return journal_add_relation(arg, r, e);
+}
+
+static int supervise(struct source *s, struct session_options *session, struct err *e)
+{
+    for (;;) {
+        struct session_end end;
+        int r = session_run(session, &end, e);
+        if (atomic_load(&s->stopped) || r == 0)
+            return 0;
+        if (end.streamed) {
+            s->ever_live = session->quiet = true;
+            s->said[0] = 0;
+        }
+        if (is_final(s, &end, e)) {
+            health_set(s->health, HEALTH_DOWN, e->text);
+            return -1;
+        }
+        back_off(s, &end, e);
+        if (atomic_load(&s->stopped))
+            return 0;
+    }
+}
+
+int source_run(struct source *s, struct err *e)
+{
+    struct lookup *lookup = lookup_new(&s->o, &s->waiter);
+    struct relations *relations = relations_new(&(struct relations_options){
+        .source = &s->o,
+        .lookup = lookup,
+        .catalog = journal_catalog(s->journal),
+        .add = add_to_journal,
+        .arg = s->journal,
+    });
+    struct transaction *transaction = transaction_new(&(struct transaction_options){
+        .source = &s->o, .journal = s->journal, .relations = relations});
+    struct session_options session = {
+        .source = &s->o,
+        .journal = s->journal,
+        .health = s->health,
+        .waiter = &s->waiter,
+        .lookup = lookup,
+        .relations = relations,
+        .transaction = transaction,
+        .gate = s->gate,
+        .gate_arg = s->gate_arg,
+    };
+    int r = supervise(s, &session, e);
+    transaction_free(transaction);
+    relations_free(relations);
+    lookup_free(lookup);
+    return r;
+}

@@ -1,0 +1,359 @@
+#include "source/connection.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <ctype.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+void pgresult_p(PGresult **r)
+{
+    PQclear(*r);
+}
+
+// ---- errors ----
+
+struct cause {
+    const char *sqlstate; // or the beginning of one
+    enum err_class class;
+    const char *remedy;
+};
+
+static const struct cause CAUSES[] = {
+    {"28P01", ERR_SOURCE, "give the right password (password_file, PGPASSWORD, ~/.pgpass)"},
+    {"28", ERR_SOURCE, "create the role, or let it in with a line in pg_hba.conf"},
+    {"3D000", ERR_SOURCE, "name an existing database"},
+    {"42501", ERR_SOURCE, "grant it; replication needs: ALTER ROLE <role> REPLICATION"},
+    {"08P01", ERR_SOURCE,
+     "if a pooler stands in between, give the address of the PostgreSQL server itself"},
+    {"53300", ERR_RETRY, "raise max_wal_senders or max_connections, or end other sessions"},
+    {"53400", ERR_SOURCE, "raise max_replication_slots, or drop a slot that nobody uses"},
+    {"57", ERR_RETRY, NULL},
+    {"08", ERR_RETRY, NULL},
+    {"53", ERR_RETRY, NULL},
+    {"58", ERR_RETRY, NULL},
+    {"55", ERR_RETRY, NULL},
+    {"40", ERR_RETRY, NULL},
+    {"XX", ERR_RETRY, NULL},
+    {"22", ERR_RETRY, NULL}, // while decoding: the caller counts how often
+    {"54", ERR_RETRY, NULL},
+    {"22023", ERR_SOURCE, NULL},
+    {"42", ERR_SOURCE, NULL},
+    {"0A", ERR_SOURCE, NULL},
+};
+
+static const struct cause *cause_of(const char *sqlstate)
+{
+    const struct cause *best = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(CAUSES); i++) {
+        size_t n = strlen(CAUSES[i].sqlstate);
+        if (strncmp(CAUSES[i].sqlstate, sqlstate, n) == 0 && (!best || n > strlen(best->sqlstate)))
+            best = &CAUSES[i];
+    }
+    return best;
+}
+
+// One line of a message that may have several.
+static void put_line(struct buf *out, const char *text, size_t n)
+{
+    while (n && isspace((unsigned char)text[n - 1]))
+        n--;
+    for (size_t i = 0; i < n; i++)
+        buf_putc(out, text[i] == '\n' || text[i] == '\t' ? ' ' : text[i]);
+}
+
+static int fail(struct connection *c, struct buf *text, struct err *e)
+{
+    const struct cause *cause = cause_of(c->sqlstate);
+    // Poolers without replication give the one or the other, with codes of their own.
+    if (strstr(buf_cstr(text), "startup parameter") || strstr(buf_cstr(text), "replication=")) {
+        static const struct cause pooler = {
+            "", ERR_SOURCE,
+            "a pooler stands in between: give the address of the PostgreSQL server itself"};
+        cause = &pooler;
+    }
+    return err_set(e,
+                   cause && *c->sqlstate    ? cause->class
+                   : cause && cause->remedy ? cause->class
+                                            : ERR_RETRY,
+                   "%s%s%s", buf_cstr(text), cause && cause->remedy ? "; remedy: " : "",
+                   cause && cause->remedy ? cause->remedy : "");
+}
+
+static int result_error(struct connection *c, const PGresult *r, struct err *e)
+{
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    snprintf(c->sqlstate, sizeof c->sqlstate, "%s", state ? state : "");
+    AUTO_BUF struct buf text = {0};
+    const char *primary = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL);
+    const char *hint = PQresultErrorField(r, PG_DIAG_MESSAGE_HINT);
+    const char *context = PQresultErrorField(r, PG_DIAG_CONTEXT);
+    const char *whole = primary ? primary : PQresultErrorMessage(r);
+    put_line(&text, whole, strlen(whole));
+    if (state)
+        buf_printf(&text, " (SQLSTATE %s)", state);
+    const char *const more[] = {detail, hint, context};
+    for (size_t i = 0; i < ARRAY_LEN(more); i++) {
+        if (more[i]) {
+            buf_puts(&text, "; ");
+            put_line(&text, more[i], strlen(more[i]));
+        }
+    }
+    return fail(c, &text, e);
+}
+
+// libpq has no SQLSTATE for a refused connection; but asked to be verbose, it prints it:
+// "FATAL:  28P01: password authentication failed for user "x"\nLOCATION:  ..".
+static int connect_error(struct connection *c, struct err *e)
+{
+    const char *message = PQerrorMessage(c->pg);
+    AUTO_BUF struct buf text = {0};
+    c->sqlstate[0] = 0;
+    for (const char *line = message; *line;) {
+        size_t n = strcspn(line, "\n");
+        const char *state = memmem(line, n, ":  ", 3);
+        if (state && state + 10 <= line + n && state[8] == ':' && state[9] == ' ') {
+            snprintf(c->sqlstate, sizeof c->sqlstate, "%.5s", state + 3);
+            put_line(&text, line, (size_t)(state - line) + 2);
+            put_line(&text, state + 9, n - (size_t)(state + 9 - line));
+        } else if (strncmp(line, "LOCATION:", 9) != 0 && n) {
+            if (text.n)
+                buf_putc(&text, ' ');
+            put_line(&text, line, n);
+        }
+        line += n + (line[n] == '\n');
+    }
+    return fail(c, &text, e);
+}
+
+int connection_error(struct connection *c, const PGresult *r, struct err *e)
+{
+    if (r && PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY))
+        return result_error(c, r, e);
+    c->sqlstate[0] = 0;
+    AUTO_BUF struct buf text = {0};
+    const char *message = PQerrorMessage(c->pg);
+    put_line(&text, message, strlen(message));
+    if (text.n == 0)
+        buf_puts(&text, "server closed the connection");
+    return err_set(e, ERR_RETRY, "%s", buf_cstr(&text));
+}
+
+static int stopped(struct err *e)
+{
+    return err_set(e, ERR_RETRY, "%s", "");
+}
+
+static int timed_out(struct connection *c, const char *what, struct err *e)
+{
+    snprintf(c->sqlstate, sizeof c->sqlstate, "wait");
+    return err_set(e, ERR_RETRY, "no answer from the server in time (%s)", what);
+}
+
+static void on_notice(void *arg, const PGresult *r)
+{
+    struct connection *c = arg;
+    const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    // The text may be translated; no other warning of a walsender has this code.
+    if (state && strcmp(state, "55000") == 0 && text &&
+        (strstr(text, "skipped loading publication") || strchr(text, '"')))
+        c->publication_skipped = true;
+    log_debug("notice from the server", "sqlstate=%s text=%s", state ? state : "-",
+              log_quote(text ? text : ""));
+}
+
+// ---- life ----
+
+static int connect_poll(struct connection *c, int64_t deadline, struct err *e)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    for (;;) {
+        if (status == PGRES_POLLING_FAILED)
+            return connect_error(c, e);
+        if (status == PGRES_POLLING_OK)
+            return 0;
+        short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+        switch (waiter_wait(c->waiter, PQsocket(c->pg), events, deadline)) {
+        case WAIT_STOPPED:
+            return stopped(e);
+        case WAIT_TIMEOUT:
+            return timed_out(c, "connect", e);
+        case WAIT_READY:
+            status = PQconnectPoll(c->pg);
+        }
+    }
+}
+
+int connection_open(const struct conninfo *ci, struct waiter *w, struct connection **ret_c,
+                    struct err *e)
+{
+    struct connection *c = xcalloc(1, sizeof *c);
+    c->waiter = w;
+    c->pg = PQconnectStartParams((const char *const *)ci->keys, (const char *const *)ci->values, 0);
+    CHECK(c->pg);
+    int r = -1;
+    if (PQstatus(c->pg) == CONNECTION_BAD) {
+        connect_error(c, e);
+    } else {
+        PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
+        PQsetNoticeReceiver(c->pg, on_notice, c);
+        r = connect_poll(c, clock_mono_us() + ci->timeout_us, e);
+    }
+    if (r != 0) {
+        connection_close(c);
+        return -1;
+    }
+    PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
+    CHECK(PQsetnonblocking(c->pg, 1) == 0);
+    c->version = PQserverVersion(c->pg);
+    *ret_c = c;
+    return 0;
+}
+
+void connection_close(struct connection *c)
+{
+    if (!c)
+        return;
+    PQfinish(c->pg);
+    free(c);
+}
+
+// ---- queries ----
+
+static int flush(struct connection *c, int64_t deadline, struct err *e)
+{
+    for (;;) {
+        int r = PQflush(c->pg);
+        if (r == 0)
+            return 0;
+        if (r < 0)
+            return connection_error(c, NULL, e);
+        switch (waiter_wait(c->waiter, PQsocket(c->pg), POLLIN | POLLOUT, deadline)) {
+        case WAIT_STOPPED:
+            return stopped(e);
+        case WAIT_TIMEOUT:
+            return timed_out(c, "query", e);
+        case WAIT_READY:
+            if (!PQconsumeInput(c->pg))
+                return connection_error(c, NULL, e);
+        }
+    }
+}
+
+int connection_send(struct connection *c, const char *sql, struct err *e)
+{
+    c->sqlstate[0] = 0;
+    if (!PQsendQuery(c->pg, sql))
+        return connection_error(c, NULL, e);
+    return 0;
+}
+
+static int next_result(struct connection *c, int64_t deadline, PGresult **ret_r, struct err *e)
+{
+    while (PQisBusy(c->pg)) {
+        switch (waiter_wait(c->waiter, PQsocket(c->pg), POLLIN, deadline)) {
+        case WAIT_STOPPED:
+            return stopped(e);
+        case WAIT_TIMEOUT:
+            return timed_out(c, "query", e);
+        case WAIT_READY:
+            if (!PQconsumeInput(c->pg))
+                return connection_error(c, NULL, e);
+        }
+    }
+    *ret_r = PQgetResult(c->pg);
+    return 0;
+}
+
+int connection_result(struct connection *c, int64_t deadline, PGresult **ret_r, struct err *e)
+{
+    if (flush(c, deadline, e) != 0)
+        return -1;
+    PGresult *last = NULL;
+    int r = 0;
+    for (;;) {
+        PGresult *next = NULL;
+        if (next_result(c, deadline, &next, e) != 0) {
+            PQclear(last);
+            return -1;
+        }
+        if (!next)
+            break;
+        PQclear(last);
+        last = next;
+        ExecStatusType status = PQresultStatus(next);
+        if (status == PGRES_COPY_BOTH)
+            break;
+        if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && r == 0)
+            r = connection_error(c, next, e);
+    }
+    if (r == 0 && !last)
+        r = connection_error(c, NULL, e);
+    if (r != 0)
+        PQclear(last);
+    else
+        *ret_r = last;
+    return r;
+}
+
+int connection_query(struct connection *c, int64_t deadline, PGresult **ret_r, struct err *e,
+                     const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    AUTO_FREE char *sql = NULL;
+    int n = vasprintf(&sql, fmt, args);
+    va_end(args);
+    CHECK(n >= 0);
+    if (connection_send(c, sql, e) != 0)
+        return -1;
+    return connection_result(c, deadline, ret_r, e);
+}
+
+// ---- text ----
+
+static void quoted(struct buf *out, const char *text, char quote)
+{
+    buf_putc(out, quote);
+    for (; *text; text++) {
+        if (*text == quote)
+            buf_putc(out, quote);
+        buf_putc(out, *text);
+    }
+    buf_putc(out, quote);
+}
+
+void sql_literal(struct buf *out, const char *text)
+{
+    quoted(out, text, '\''); // standard_conforming_strings is on since 9.1
+}
+
+void sql_identifier(struct buf *out, const char *text)
+{
+    quoted(out, text, '"');
+}
+
+const char *result_text(const PGresult *r, int row, int column)
+{
+    return PQgetvalue(r, row, column);
+}
+
+bool result_bool(const PGresult *r, int row, int column)
+{
+    return PQgetvalue(r, row, column)[0] == 't';
+}
+
+lsn_t result_lsn(const PGresult *r, int row, int column)
+{
+    lsn_t lsn = 0;
+    return lsn_parse(PQgetvalue(r, row, column), &lsn) ? lsn : 0;
+}
+
+uint32_t result_u32(const PGresult *r, int row, int column)
+{
+    return (uint32_t)strtoul(PQgetvalue(r, row, column), NULL, 10);
+}

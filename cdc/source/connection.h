@@ -1,0 +1,44 @@
+// One libpq connection, never blocking: every wait goes through the waiter.
+#pragma once
+
+#include "source/conninfo.h"
+#include "source/waiter.h"
+
+#include <libpq-fe.h>
+
+struct connection {
+    PGconn *pg;
+    struct waiter *waiter;
+    int version;              // PQserverVersion: 180004
+    char sqlstate[6];         // of the last error; "": none was given
+    bool publication_skipped; // 18 noted "skipped loading publication"
+};
+
+void pgresult_p(PGresult **r);
+#define AUTO_RESULT __attribute__((cleanup(pgresult_p)))
+
+// Errors: ERR_RETRY where it may pass by itself, ERR_SOURCE where somebody has to do something.
+// ERR_RETRY with an empty text: source_stop was called.
+int connection_open(const struct conninfo *ci, struct waiter *w, struct connection **ret_c,
+                    struct err *e) MUST_CHECK;
+void connection_close(struct connection *c); // NULL is fine
+
+// Simple query (the only kind that a walsender knows); sets c->sqlstate. deadline_us as in waiter.
+// The result is one with rows, COMMAND_OK or COPY_BOTH; the last one of several statements.
+int connection_query(struct connection *c, int64_t deadline_us, PGresult **ret_r, struct err *e,
+                     const char *fmt, ...) PRINTF_LIKE(5, 6) MUST_CHECK;
+// The two halves of it, for those who do something else in between.
+int connection_send(struct connection *c, const char *sql, struct err *e) MUST_CHECK;
+int connection_result(struct connection *c, int64_t deadline_us, PGresult **ret_r,
+                      struct err *e) MUST_CHECK; // past the deadline: -1, sqlstate "wait"
+// Fills e from what the connection or a result says; returns -1.
+int connection_error(struct connection *c, const PGresult *r, struct err *e);
+// text as an SQL literal or identifier.
+void sql_literal(struct buf *out, const char *text);
+void sql_identifier(struct buf *out, const char *text);
+
+// A field of a result as a string ("" for NULL), a flag ('t'), an LSN (0).
+const char *result_text(const PGresult *r, int row, int column);
+bool result_bool(const PGresult *r, int row, int column);
+lsn_t result_lsn(const PGresult *r, int row, int column);
+uint32_t result_u32(const PGresult *r, int row, int column);

@@ -1,0 +1,323 @@
+#include "source/lookup.h"
+
+#include "base/clock.h"
+#include "source/publication.h"
+
+#include <uthash.h>
+
+#define TYPE_DEPTH_MAX 32 // domains over domains
+
+struct known_type {
+    struct type type;
+    UT_hash_handle hh;
+};
+
+struct lookup {
+    const struct source_options *o;
+    struct waiter *waiter;
+    struct connection *c;
+    bool asked; // figures are under way
+    struct known_type *types;
+};
+
+void table_info_fini(struct table_info *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        free(t->columns[i].name);
+    free(t->columns);
+    free(t->schema);
+    free(t->name);
+    free(t->root);
+    *t = (struct table_info){0};
+}
+
+struct lookup *lookup_new(const struct source_options *o, struct waiter *w)
+{
+    struct lookup *l = xcalloc(1, sizeof *l);
+    l->o = o;
+    l->waiter = w;
+    return l;
+}
+
+void lookup_forget_types(struct lookup *l)
+{
+    struct known_type *t, *next;
+    HASH_ITER (hh, l->types, t, next) {
+        HASH_DEL(l->types, t);
+        free(t);
+    }
+}
+
+void lookup_disconnect(struct lookup *l)
+{
+    connection_close(l->c);
+    l->c = NULL;
+    l->asked = false;
+}
+
+void lookup_free(struct lookup *l)
+{
+    if (!l)
+        return;
+    lookup_disconnect(l);
+    lookup_forget_types(l);
+    free(l);
+}
+
+struct connection *lookup_connection(struct lookup *l)
+{
+    return l->c;
+}
+
+int lookup_connect(struct lookup *l, struct err *e)
+{
+    if (l->c)
+        return 0;
+    struct conninfo ci;
+    if (conninfo_make(l->o, CONNINFO_SQL, &ci, e) != 0)
+        return -1;
+    int r = connection_open(&ci, l->waiter, &l->c, e);
+    conninfo_fini(&ci);
+    if (r != 0)
+        return -1;
+    AUTO_RESULT PGresult *done = NULL;
+    // A name of its own, or this session could be counted as a synchronous standby.
+    if (connection_query(l->c, clock_mono_us() + LOOKUP_PATIENCE_US, &done, e,
+                         "set application_name = 'rowcast_lookup'; set lock_timeout = '1s'%s",
+                         l->c->version >= 140000 ? "; set idle_session_timeout = 0" : "") != 0) {
+        lookup_disconnect(l);
+        return -1;
+    }
+    return 0;
+}
+
+// A query within the patience; a connection that failed or did not answer is given up.
+static int ask(struct lookup *l, const char *sql, PGresult **ret_r, struct err *e)
+{
+    if (lookup_connect(l, e) != 0)
+        return -1;
+    int64_t deadline = clock_mono_us() + LOOKUP_PATIENCE_US;
+    if (l->asked) { // what was asked before comes first
+        PGresult *figures = NULL;
+        if (connection_result(l->c, deadline, &figures, e) == 0)
+            PQclear(figures);
+        l->asked = false;
+    }
+    int r = connection_send(l->c, sql, e);
+    if (r == 0)
+        r = connection_result(l->c, deadline, ret_r, e);
+    if (r != 0)
+        lookup_disconnect(l);
+    return r;
+}
+
+// ---- tables ----
+
+static void put_select(const struct lookup *l, struct buf *sql)
+{
+    buf_puts(sql, "select c.oid, n.nspname, c.relname, c.relreplident, " SQL_ROOT_OF_C
+                  ", a.attname, a.attnum, a.atttypid, a.atttypmod");
+    const char *const index[] = {"pk", "ri"};
+    for (size_t i = 0; i < ARRAY_LEN(index); i++) {
+        // Columns of INCLUDE (11+) stand in indkey too, behind the key's.
+        const char *own = l->c->version >= 110000 ? "indnkeyatts" : "indnatts";
+        buf_printf(sql, ", coalesce(a.attnum = any((%s.indkey::int2[])[0:%s.%s - 1]), false)",
+                   index[i], index[i], own);
+    }
+    buf_puts(sql, " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+                  " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not "
+                  "a.attisdropped left join pg_index pk on pk.indrelid = c.oid and pk.indisprimary"
+                  " left join pg_index ri on ri.indrelid = c.oid and ri.indisreplident");
+}
+
+// The rows from `*row` on that belong to one table.
+static void read_table(const PGresult *r, int *row, struct table_info *ret_t)
+{
+    int first = *row, end = first;
+    uint32_t oid = result_u32(r, first, 0);
+    while (end < PQntuples(r) && result_u32(r, end, 0) == oid)
+        end++;
+    struct table_info t = {.oid = oid,
+                           .schema = xstrdup(result_text(r, first, 1)),
+                           .name = xstrdup(result_text(r, first, 2)),
+                           .replica_identity = result_text(r, first, 3)[0],
+                           .root = publication_root(result_text(r, first, 4)),
+                           .n = (size_t)(end - first)};
+    t.columns = xcalloc(t.n, sizeof *t.columns);
+    for (int i = first; i < end; i++) {
+        t.columns[i - first] = (struct table_column){
+            .name = xstrdup(result_text(r, i, 5)),
+            .attnum = (int16_t)strtol(result_text(r, i, 6), NULL, 10),
+            .type_oid = result_u32(r, i, 7),
+            .typmod = (int32_t)strtol(result_text(r, i, 8), NULL, 10),
+            .primary = result_bool(r, i, 9),
+            .identity = result_bool(r, i, 10),
+        };
+    }
+    *row = end;
+    *ret_t = t;
+}
+
+int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t, struct err *e)
+{
+    if (lookup_connect(l, e) != 0)
+        return -1;
+    AUTO_BUF struct buf sql = {0};
+    put_select(l, &sql);
+    buf_printf(&sql, " where c.oid = %u order by a.attnum", oid);
+    AUTO_RESULT PGresult *r = NULL;
+    if (ask(l, buf_cstr(&sql), &r, e) != 0)
+        return -1;
+    int row = 0;
+    if (PQntuples(r))
+        read_table(r, &row, ret_t);
+    else
+        *ret_t = (struct table_info){0};
+    return 0;
+}
+
+int lookup_published(struct lookup *l, uint32_t after, struct table_info **ret_tables,
+                     size_t *ret_n, struct err *e)
+{
+    if (lookup_connect(l, e) != 0)
+        return -1;
+    AUTO_BUF struct buf names = {0}, sql = {0};
+    for (size_t i = 0; i < l->o->publication_count; i++) {
+        if (i)
+            buf_putc(&names, ',');
+        sql_literal(&names, l->o->publications[i]);
+    }
+    const char *of_table = "t.schemaname = n.nspname and t.tablename = c.relname and t.pubname in";
+    put_select(l, &sql);
+    buf_printf(&sql,
+               " where c.oid in (select c.oid from pg_class c join pg_namespace n on n.oid = "
+               "c.relnamespace join pg_publication_tables t on %s (%s) where c.oid > %u "
+               "order by c.oid limit 200)",
+               of_table, buf_cstr(&names), after);
+    if (l->c->version >= 150000)
+        buf_printf(&sql,
+                   " and exists (select 1 from pg_publication_tables t where %s (%s) and "
+                   "a.attname = any(t.attnames))",
+                   of_table, buf_cstr(&names));
+    else if (l->c->version >= 120000)
+        buf_puts(&sql, " and a.attgenerated = ''");
+    buf_puts(&sql, " order by c.oid, a.attnum");
+    AUTO_RESULT PGresult *r = NULL;
+    if (ask(l, buf_cstr(&sql), &r, e) != 0)
+        return -1;
+    struct table_info *tables = xcalloc(200, sizeof *tables);
+    size_t n = 0;
+    for (int row = 0; row < PQntuples(r) && n < 200;)
+        read_table(r, &row, &tables[n++]);
+    *ret_tables = tables;
+    *ret_n = n;
+    return 0;
+}
+
+// ---- types ----
+
+const struct type *lookup_type(const struct lookup *l, uint32_t oid)
+{
+    const struct type *builtin = type_builtin(oid);
+    if (builtin)
+        return builtin;
+    struct known_type *t;
+    HASH_FIND(hh, l->types, &oid, sizeof oid, t);
+    return t ? &t->type : NULL;
+}
+
+static const struct type *resolve(struct lookup *l, const PGresult *r, uint32_t oid, int depth)
+{
+    const struct type *known = lookup_type(l, oid);
+    if (known || oid == 0 || depth > TYPE_DEPTH_MAX)
+        return known;
+    for (int i = 0; i < PQntuples(r); i++) {
+        if (result_u32(r, i, 0) != oid)
+            continue;
+        bool array = result_bool(r, i, 4);
+        uint32_t inner = result_u32(r, i, array ? 5 : 6);
+        const struct type *of = resolve(l, r, inner, depth + 1);
+        struct known_type *t = xcalloc(1, sizeof *t);
+        t->type = type_resolve(oid, result_text(r, i, 1), result_text(r, i, 2),
+                               result_text(r, i, 3)[0], array ? of : NULL, array ? NULL : of);
+        if (!array)
+            t->type.delimiter = result_text(r, i, 7)[0];
+        HASH_ADD(hh, l->types, type.oid, sizeof t->type.oid, t);
+        return &t->type;
+    }
+    return NULL;
+}
+
+int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e)
+{
+    AUTO_BUF struct buf sql = {0};
+    buf_puts(&sql, "with recursive t(oid) as (select unnest('{");
+    size_t unknown = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!lookup_type(l, oids[i]))
+            buf_printf(&sql, "%s%u", unknown++ ? "," : "", oids[i]);
+    }
+    if (unknown == 0)
+        return 0;
+    buf_puts(&sql,
+             "}'::oid[]) union select v.x from t join pg_type p on p.oid = t.oid cross join lateral"
+             " (values (p.typelem), (p.typbasetype)) v(x) where v.x <> 0)"
+             " select p.oid, n.nspname, p.typname, p.typtype, p.typcategory = 'A' and p.typelem <> "
+             "0, p.typelem, p.typbasetype, p.typdelim from t join pg_type p on p.oid = t.oid join "
+             "pg_namespace n on n.oid = p.typnamespace");
+    AUTO_RESULT PGresult *r = NULL;
+    if (ask(l, buf_cstr(&sql), &r, e) != 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        (void)resolve(l, r, oids[i], 0); // one that does not exist stays unknown
+    return 0;
+}
+
+// ---- figures ----
+
+void lookup_ask_figures(struct lookup *l, const char *slot)
+{
+    struct err ignored; // the next look-up connects again, or says why it cannot
+    if (!l->c || l->asked)
+        return;
+    AUTO_FREE char *sql = xasprintf(
+        "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
+        "pg_current_wal_lsn() end, restart_lsn, confirmed_flush_lsn, "
+        "coalesce(to_jsonb(s)->>'safe_wal_size', '-1'), coalesce(to_jsonb(s)->>'wal_status', '') "
+        "= 'lost' from pg_replication_slots s where slot_name = '%s'",
+        slot);
+    if (connection_send(l->c, sql, &ignored) != 0 || PQflush(l->c->pg) < 0)
+        lookup_disconnect(l);
+    else
+        l->asked = true;
+}
+
+int lookup_fd(const struct lookup *l)
+{
+    return l->asked ? PQsocket(l->c->pg) : -1;
+}
+
+bool lookup_figures(struct lookup *l, struct slot_figures *ret_f)
+{
+    if (!l->asked)
+        return false;
+    if (!PQconsumeInput(l->c->pg)) {
+        lookup_disconnect(l);
+        return false;
+    }
+    bool got = false;
+    while (!PQisBusy(l->c->pg)) {
+        AUTO_RESULT PGresult *r = PQgetResult(l->c->pg);
+        if (!r) {
+            l->asked = false;
+            break;
+        }
+        if (PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1) {
+            *ret_f = (struct slot_figures){
+                result_lsn(r, 0, 0), result_lsn(r, 0, 1), result_lsn(r, 0, 2),
+                strtoll(result_text(r, 0, 3), NULL, 10), result_bool(r, 0, 4)};
+            got = true;
+        }
+    }
+    return got;
+}

@@ -1,0 +1,63 @@
+// The second connection: what the stream does not say about a table. Asked rarely (all tables at
+// the start, then one when a Relation message brings something new), bounded in time, and never
+// trusted against the stream: its answer is of now, the stream's of then.
+#pragma once
+
+#include "proto/registry.h"
+#include "proto/types.h"
+#include "source/connection.h"
+
+#define LOOKUP_PATIENCE_US INT64_C(2000000)
+
+struct table_column {
+    char *name;
+    int16_t attnum;
+    uint32_t type_oid;
+    int32_t typmod;
+    bool primary;  // part of the primary key
+    bool identity; // part of the index that is the replica identity
+};
+
+struct table_info {
+    uint32_t oid;
+    char *schema, *name;
+    char *root; // quoted name of the partitioned table that this is a part of, or NULL
+    char replica_identity;
+    size_t n;
+    struct table_column *columns; // published ones when asked for published tables
+};
+void table_info_fini(struct table_info *t);
+
+struct lookup;
+
+struct lookup *lookup_new(const struct source_options *o, struct waiter *w);
+void lookup_free(struct lookup *l);
+// Opens the connection unless it is open.
+int lookup_connect(struct lookup *l, struct err *e) MUST_CHECK;
+void lookup_disconnect(struct lookup *l);
+struct connection *lookup_connection(struct lookup *l); // NULL: not connected
+
+// One table by OID; *ret_t has oid 0 when there is none (any more).
+int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t,
+                 struct err *e) MUST_CHECK;
+// Up to 200 published tables with an OID above `after`, in their order. The caller frees.
+int lookup_published(struct lookup *l, uint32_t after, struct table_info **ret_tables,
+                     size_t *ret_n, struct err *e) MUST_CHECK;
+// The type if it is built in or known already; NULL otherwise.
+const struct type *lookup_type(const struct lookup *l, uint32_t oid);
+// Makes these types known, as far as they exist.
+int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e) MUST_CHECK;
+void lookup_forget_types(struct lookup *l);
+
+// What the server says of the slot, asked for in the background.
+struct slot_figures {
+    lsn_t wal_lsn, restart, confirmed;
+    int64_t safe_wal_size; // -1: not known
+    bool lost;
+};
+// Asks; does nothing when not connected or busy.
+void lookup_ask_figures(struct lookup *l, const char *slot);
+// The socket to wait for while an answer is due, or -1.
+int lookup_fd(const struct lookup *l);
+// After the socket became readable: true when there are new figures.
+bool lookup_figures(struct lookup *l, struct slot_figures *ret_f);

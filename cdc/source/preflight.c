@@ -1,0 +1,289 @@
+#include "source/preflight.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+
+#define QUERY_US INT64_C(60000000)
+
+static void report(struct preflight *p, enum finding level, enum err_class class,
+                   const char *object, const char *cause, const char *remedy)
+{
+    p->report(p->arg, level, class, object, cause, remedy);
+}
+
+static int64_t deadline(void)
+{
+    return clock_mono_us() + QUERY_US;
+}
+
+// ---- the server ----
+
+static int check_server(struct preflight *p, struct err *e)
+{
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(
+            p->sql, deadline(), &r, e,
+            "select current_setting('wal_level'), current_database(), d.oid, "
+            "pg_encoding_to_char(d.encoding), (select setting from pg_settings where name = "
+            "'wal_sender_timeout'), current_setting('max_wal_senders')::int, "
+            "current_setting('max_replication_slots')::int, (select count(*) from "
+            "pg_replication_slots), current_setting('synchronous_standby_names'), "
+            "current_setting('max_slot_wal_keep_size', true) from pg_database d "
+            "where d.datname = current_database()") != 0)
+        return -1;
+    char version[64];
+    snprintf(version, sizeof version, "version %d.%d", p->sql->version / 10000,
+             p->sql->version % 10000);
+    if (p->sql->version < 100000)
+        report(p, FINDING_FAIL, ERR_SOURCE, "server", version, "upgrade to PostgreSQL 10 or newer");
+    else
+        report(p, FINDING_OK, ERR_NONE, "server", version, "");
+    const char *wal_level = result_text(r, 0, 0);
+    bool automatic = p->sql->version >= 190000 && strcmp(wal_level, "replica") == 0;
+    if (strcmp(wal_level, "logical") != 0 && !automatic) {
+        AUTO_FREE char *cause = xasprintf("is %s, not logical", wal_level);
+        report(p, FINDING_FAIL, ERR_SOURCE, "wal_level", cause,
+               "ALTER SYSTEM SET wal_level = logical; then restart the server");
+    } else {
+        report(p, FINDING_OK, ERR_NONE, "wal_level", wal_level, "");
+    }
+    snprintf(p->database, sizeof p->database, "%s", result_text(r, 0, 1));
+    p->database_oid = result_u32(r, 0, 2);
+    p->ascii = strcmp(result_text(r, 0, 3), "SQL_ASCII") == 0;
+    if (p->ascii)
+        report(p, FINDING_WARN, ERR_NONE, "encoding",
+               "the database is SQL_ASCII: text that is not UTF-8 is passed on as it is",
+               "use a UTF8 database");
+    else
+        report(p, FINDING_OK, ERR_NONE, "encoding", result_text(r, 0, 3), "");
+    p->sender_timeout_us = strtoll(result_text(r, 0, 4), NULL, 10) * 1000;
+    if (result_u32(r, 0, 5) == 0)
+        report(p, FINDING_FAIL, ERR_SOURCE, "max_wal_senders", "is 0",
+               "ALTER SYSTEM SET max_wal_senders = 10; then restart the server");
+    uint32_t slots = result_u32(r, 0, 6);
+    if (!p->slot.exists && result_u32(r, 0, 7) >= slots) {
+        AUTO_FREE char *cause = xasprintf("all %u replication slots are in use", slots);
+        AUTO_FREE char *remedy = xasprintf("ALTER SYSTEM SET max_replication_slots = %u; then "
+                                           "restart the server; or drop a slot that nobody uses",
+                                           slots + 10);
+        report(p, FINDING_FAIL, ERR_SOURCE, "max_replication_slots", cause, remedy);
+    }
+    const char *standbys = result_text(r, 0, 8);
+    if (strchr(standbys, '*'))
+        report(p, FINDING_WARN, ERR_NONE, "synchronous_standby_names",
+               "names every standby (*): commits may wait for rowcast",
+               "name the standbys, or give rowcast's connection an application_name that does not "
+               "match");
+    if (strcmp(result_text(r, 0, 9), "-1") == 0)
+        report(p, FINDING_OK, ERR_NONE, "max_slot_wal_keep_size",
+               "has no limit: a slot that nobody reads fills the server's disk", "");
+    return 0;
+}
+
+// ---- the slot ----
+
+static int check_slot(struct preflight *p, struct err *e)
+{
+    const char *name = p->o->slot;
+    AUTO_FREE char *object = xasprintf("slot %s", name);
+    if (!slot_name_valid(name)) {
+        report(p, FINDING_FAIL, ERR_USAGE, object, "not a slot's name",
+               "use 1 to 63 of a-z, 0-9 and _");
+        return err_set(e, ERR_USAGE,
+                       "slot %s: not a slot's name; remedy: use 1 to 63 of a-z, 0-9 "
+                       "and _",
+                       name);
+    }
+    return slot_read(p->sql, name, &p->slot, e);
+}
+
+static void report_slot(struct preflight *p)
+{
+    const char *name = p->o->slot;
+    AUTO_FREE char *object = xasprintf("slot %s", name);
+    struct err why;
+    if (!p->slot.exists && p->o->create) {
+        report(p, FINDING_OK, ERR_NONE, object, "does not exist, will be created", "");
+    } else if (!p->slot.exists) {
+        AUTO_FREE char *remedy =
+            xasprintf("SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", name);
+        report(p, FINDING_FAIL, ERR_SOURCE, object, "does not exist", remedy);
+    } else if (slot_validate(&p->slot, name, p->database, &why) != 0) {
+        // "slot x: cause; remedy: .."
+        char *cause = why.text + strlen(object) + 2, *remedy = strstr(cause, "; remedy: ");
+        if (remedy) {
+            *remedy = 0;
+            remedy += strlen("; remedy: ");
+        }
+        report(p, FINDING_FAIL, why.class, object, cause, remedy ? remedy : "");
+    } else {
+        report(p, FINDING_OK, ERR_NONE, object,
+               p->slot.active ? "exists, and is in use at the moment" : "exists", "");
+    }
+}
+
+// ---- publications and tables ----
+
+static void report_creation(struct preflight *p, const struct table_list *candidates)
+{
+    const char *name = p->o->publications[0];
+    AUTO_FREE char *object = xasprintf("publication %s", name);
+    AUTO_BUF struct buf sql = {0}, left_out = {0};
+    size_t count;
+    bool any =
+        publication_statement(p->o, name, candidates, p->sql->version, &sql, &left_out, &count);
+    if (left_out.n) {
+        AUTO_FREE char *cause =
+            xasprintf("without replica identity, publishing would make UPDATE and DELETE on them "
+                      "fail, so they are left out: %s",
+                      buf_cstr(&left_out));
+        AUTO_FREE char *remedy = xasprintf(
+            "ALTER TABLE .. ADD PRIMARY KEY .., or ALTER TABLE .. REPLICA IDENTITY FULL; then "
+            "ALTER PUBLICATION \"%s\" ADD TABLE ..",
+            name);
+        report(p, FINDING_WARN, ERR_NONE, "tables", cause, remedy);
+    }
+    if (!any) {
+        report(p, FINDING_FAIL, ERR_USAGE, object,
+               p->o->table_count ? "does not exist, and no table matches the table globs"
+                                 : "does not exist, and there is no table to publish",
+               "name existing tables (schema.table)");
+    } else if (p->o->create) {
+        AUTO_FREE char *cause = xasprintf("does not exist, will be created for %zu table%s", count,
+                                          count == 1 ? "" : "s");
+        report(p, FINDING_OK, ERR_NONE, object, cause, "");
+        p->create_publication = true;
+    } else {
+        report(p, FINDING_FAIL, ERR_SOURCE, object, "does not exist", buf_cstr(&sql));
+    }
+}
+
+static int check_missing(struct preflight *p, const char *missing, struct err *e)
+{
+    struct table_list candidates;
+    AUTO_FREE char *object = xasprintf("publication %s", missing);
+    if (p->slot.exists) {
+        // Made now, it would not hold for changes that stand in WAL already.
+        report(p, FINDING_FAIL, ERR_SOURCE, object,
+               "does not exist though the slot does: changes from before its creation cannot be "
+               "decoded",
+               "drop the slot and start with a new journal directory, or name the publication that "
+               "the slot was used with");
+        return 0;
+    }
+    if (publication_candidates(p->sql, &candidates, e) != 0)
+        return -1;
+    if (p->o->publication_count == 1)
+        report_creation(p, &candidates);
+    else
+        report(p, FINDING_FAIL, ERR_SOURCE, object, "does not exist",
+               "CREATE PUBLICATION .. FOR TABLE ..");
+    table_list_fini(&candidates);
+    return 0;
+}
+
+static bool glob_matches(const char *glob, const struct table_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const struct published_table *t = &l->tables[i];
+        if (table_match(glob, t->table) || (t->root && table_match(glob, t->root)))
+            return true;
+    }
+    return false;
+}
+
+static void report_globs(struct preflight *p, const struct table_list *l)
+{
+    size_t matching = 0;
+    for (size_t i = 0; i < l->n; i++)
+        matching += source_wants(p->o, l->tables[i].table, l->tables[i].root);
+    AUTO_FREE char *all = xasprintf("%zu of %zu published tables are wanted", matching, l->n);
+    if (l->n == 0) {
+        report(p, FINDING_FAIL, ERR_SOURCE, "publications", "have no tables",
+               "ALTER PUBLICATION .. ADD TABLE ..");
+        return;
+    }
+    if (matching == 0) {
+        report(p, FINDING_FAIL, ERR_USAGE, "tables",
+               "no published table matches any of the table globs",
+               "name published tables (see pg_publication_tables), or ALTER PUBLICATION .. ADD "
+               "TABLE ..");
+        return;
+    }
+    for (size_t i = 0; i < p->o->table_count; i++) {
+        if (glob_matches(p->o->tables[i], l))
+            continue;
+        AUTO_FREE char *object = xasprintf("table glob %s", p->o->tables[i]);
+        report(p, FINDING_WARN, ERR_NONE, object, "matches no published table",
+               "ALTER PUBLICATION .. ADD TABLE .., or correct it");
+    }
+    report(p, FINDING_OK, ERR_NONE, "tables", all, "");
+}
+
+static int check_tables(struct preflight *p, struct err *e)
+{
+    struct table_list l;
+    if (publication_tables(p->sql, p->o, false, &l, e) != 0)
+        return -1;
+    report_globs(p, &l);
+    table_list_fini(&l);
+    if (publication_tables(p->sql, p->o, true, &l, e) != 0)
+        return -1;
+    for (size_t i = 0; i < l.n; i++) {
+        const struct published_table *t = &l.tables[i];
+        if (t->identity || t->partitioned || !source_wants(p->o, t->table, t->root))
+            continue;
+        AUTO_FREE char *object = xasprintf("table %s", t->table);
+        AUTO_FREE char *remedy =
+            xasprintf("ALTER TABLE %s ADD PRIMARY KEY .., or ALTER TABLE %s REPLICA IDENTITY FULL",
+                      t->table, t->table);
+        report(p, FINDING_WARN, ERR_NONE, object,
+               "has no replica identity: the application's UPDATE and DELETE on it fail", remedy);
+    }
+    table_list_fini(&l);
+    return 0;
+}
+
+int preflight_run(struct preflight *p, struct err *e)
+{
+    if (check_slot(p, e) != 0 || check_server(p, e) != 0)
+        return -1;
+    report_slot(p);
+    AUTO_BUF struct buf missing = {0};
+    if (publication_missing(p->sql, p->o, &missing, e) != 0)
+        return -1;
+    if (missing.n)
+        return check_missing(p, buf_cstr(&missing), e);
+    return check_tables(p, e);
+}
+
+int preflight_create_publication(struct preflight *p, struct err *e)
+{
+    struct table_list candidates;
+    if (publication_candidates(p->sql, &candidates, e) != 0)
+        return -1;
+    const char *name = p->o->publications[0];
+    AUTO_BUF struct buf sql = {0}, left_out = {0};
+    size_t count;
+    bool any =
+        publication_statement(p->o, name, &candidates, p->sql->version, &sql, &left_out, &count);
+    table_list_fini(&candidates);
+    if (!any)
+        return err_set(e, ERR_USAGE, "publication %s: there is no table to publish", name);
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(p->sql, deadline(), &r, e, "%s", buf_cstr(&sql)) != 0) {
+        if (strcmp(p->sql->sqlstate, "42710") == 0) // somebody else made it
+            return 0;
+        struct err cause = *e;
+        return err_set(e, cause.class,
+                       "publication %s cannot be created: %.400s; have it run by the owner of the "
+                       "tables: %.500s",
+                       name, cause.text, buf_cstr(&sql));
+    }
+    log_info("publication created", "publication=%s tables=%zu statement=%s", name, count,
+             log_quote(buf_cstr(&sql)));
+    return 0;
+}

@@ -1,0 +1,146 @@
+#include "source/publication.h"
+
+#include "base/clock.h"
+
+#define QUERY_US INT64_C(60000000)
+
+#define TABLE_COLUMNS                                                                              \
+    "c.oid, n.nspname, c.relname, " SQL_ROOT_OF_C ", "                                             \
+    "c.relreplident = 'f' or exists (select 1 from pg_index i where i.indrelid = c.oid and "       \
+    "case c.relreplident when 'd' then i.indisprimary when 'i' then i.indisreplident else false "  \
+    "end), c.relispartition, c.relkind = 'p', pg_has_role(c.relowner, 'USAGE')"
+
+void table_list_fini(struct table_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        free(l->tables[i].table);
+        free(l->tables[i].root);
+    }
+    free(l->tables);
+    *l = (struct table_list){0};
+}
+
+bool source_wants(const struct source_options *o, const char *table, const char *root)
+{
+    return table_match_any(o->tables, o->table_count, table) ||
+           (root && table_match_any(o->tables, o->table_count, root));
+}
+
+static char *quoted_table(const char *schema, const char *name)
+{
+    AUTO_BUF struct buf b = {0};
+    table_quote(&b, schema, name);
+    return xstrdup(buf_cstr(&b));
+}
+
+char *publication_root(const char *joined)
+{
+    AUTO_FREE char *schema = xstrdup(joined);
+    char *middle = strchr(schema, 1);
+    if (!middle)
+        return NULL;
+    *middle = 0;
+    return quoted_table(schema, middle + 1);
+}
+
+static void read_tables(const PGresult *r, struct table_list *ret_l)
+{
+    struct table_list l = {.n = (size_t)PQntuples(r)};
+    l.tables = xcalloc(l.n + 1, sizeof *l.tables);
+    for (size_t i = 0; i < l.n; i++) {
+        int row = (int)i;
+        struct published_table *t = &l.tables[i];
+        t->oid = result_u32(r, row, 0);
+        t->table = quoted_table(result_text(r, row, 1), result_text(r, row, 2));
+        t->root = publication_root(result_text(r, row, 3));
+        t->identity = result_bool(r, row, 4);
+        t->partition = result_bool(r, row, 5);
+        t->partitioned = result_bool(r, row, 6);
+        t->owned = result_bool(r, row, 7);
+    }
+    *ret_l = l;
+}
+
+static void put_names(struct buf *out, const struct source_options *o)
+{
+    for (size_t i = 0; i < o->publication_count; i++) {
+        if (i)
+            buf_putc(out, ',');
+        sql_literal(out, o->publications[i]);
+    }
+}
+
+int publication_missing(struct connection *sql, const struct source_options *o, struct buf *ret,
+                        struct err *e)
+{
+    AUTO_BUF struct buf names = {0};
+    put_names(&names, o);
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(sql, clock_mono_us() + QUERY_US, &r, e,
+                         "select x from unnest(array[%s]::text[]) x where not exists"
+                         " (select 1 from pg_publication p where p.pubname = x)",
+                         buf_cstr(&names)) != 0)
+        return -1;
+    for (int i = 0; i < PQntuples(r); i++)
+        buf_printf(ret, "%s%s", i ? ", " : "", result_text(r, i, 0));
+    return 0;
+}
+
+int publication_tables(struct connection *sql, const struct source_options *o, bool updates_only,
+                       struct table_list *ret_l, struct err *e)
+{
+    AUTO_BUF struct buf names = {0};
+    put_names(&names, o);
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(
+            sql, clock_mono_us() + QUERY_US, &r, e,
+            "select " TABLE_COLUMNS " from pg_class c join pg_namespace n on n.oid = "
+            "c.relnamespace where (n.nspname, c.relname) in (select t.schemaname, t.tablename "
+            "from pg_publication_tables t join pg_publication p on p.pubname = t.pubname where "
+            "p.pubname in (%s)%s) order by 2, 3",
+            buf_cstr(&names), updates_only ? " and (p.pubupdate or p.pubdelete)" : "") != 0)
+        return -1;
+    read_tables(r, ret_l);
+    return 0;
+}
+
+int publication_candidates(struct connection *sql, struct table_list *ret_l, struct err *e)
+{
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(
+            sql, clock_mono_us() + QUERY_US, &r, e,
+            "select " TABLE_COLUMNS " from pg_class c join pg_namespace n on n.oid = "
+            "c.relnamespace where c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname "
+            "!~ '^pg_' and n.nspname <> 'information_schema' and c.oid >= 16384 order by 2, 3") !=
+        0)
+        return -1;
+    read_tables(r, ret_l);
+    return 0;
+}
+
+bool publication_statement(const struct source_options *o, const char *name,
+                           const struct table_list *candidates, int version, struct buf *ret_sql,
+                           struct buf *ret_left_out, size_t *ret_count)
+{
+    size_t n = 0;
+    buf_puts(ret_sql, "CREATE PUBLICATION ");
+    sql_identifier(ret_sql, name);
+    buf_puts(ret_sql, " FOR TABLE ");
+    for (size_t i = 0; i < candidates->n; i++) {
+        const struct published_table *t = &candidates->tables[i];
+        bool with_root = t->root && table_match_any(o->tables, o->table_count, t->root);
+        // From 13 on a partitioned table stands for its partitions; before it cannot be published.
+        if (version >= 130000 ? with_root : t->partitioned)
+            continue;
+        if (!source_wants(o, t->table, t->root))
+            continue;
+        if (!t->identity) {
+            buf_printf(ret_left_out, "%s%s", ret_left_out->n ? ", " : "", t->table);
+            continue;
+        }
+        // ONLY: descendants by plain inheritance are tables of their own.
+        buf_printf(ret_sql, "%s%s%s", n++ ? ", " : "", t->partitioned ? "" : "ONLY ", t->table);
+    }
+    *ret_count = n;
+    return n > 0;
+}

@@ -1,0 +1,542 @@
+#include "source/relations.h"
+
+#include "base/log.h"
+#include "source/publication.h"
+
+#include <fnmatch.h>
+#include <uthash.h>
+
+struct entry_of_table {
+    struct table table;
+    struct buf wire; // the Relation message
+    char *name;      // quoted
+    bool resolved;
+    UT_hash_handle hh;
+};
+
+struct named { // what else is known by OID: a type's name, the root of a partition
+    uint32_t oid;
+    char *text; // or NULL
+    UT_hash_handle hh;
+};
+
+struct relations {
+    struct relations_options o;
+    struct entry_of_table *tables;
+    struct named *types;                     // names from Type messages
+    struct named *roots;                     // of tables that were looked up
+    struct pgoutput wire;                    // scratch for decoding a kept message again
+    struct seen_column columns[COLUMNS_MAX]; // scratch
+    char *type_texts[COLUMNS_MAX];
+    const struct pgoutput_column *source[COLUMNS_MAX]; // of columns[i]
+};
+
+struct relations *relations_new(const struct relations_options *o)
+{
+    struct relations *rs = xcalloc(1, sizeof *rs);
+    rs->o = *o;
+    return rs;
+}
+
+// ---- maps ----
+
+static struct named *named_find(struct named *map, uint32_t oid)
+{
+    struct named *n;
+    HASH_FIND(hh, map, &oid, sizeof oid, n);
+    return n;
+}
+
+static void named_set(struct named **map, uint32_t oid, const char *text)
+{
+    struct named *n = named_find(*map, oid);
+    if (!n) {
+        n = xcalloc(1, sizeof *n);
+        n->oid = oid;
+        HASH_ADD(hh, *map, oid, sizeof n->oid, n);
+    }
+    free(n->text);
+    n->text = text ? xstrdup(text) : NULL;
+}
+
+static void named_clear(struct named **map)
+{
+    struct named *n, *next;
+    HASH_ITER (hh, *map, n, next) {
+        HASH_DEL(*map, n);
+        free(n->text);
+        free(n);
+    }
+}
+
+static struct entry_of_table *find(struct relations *rs, uint32_t relid)
+{
+    struct entry_of_table *t;
+    HASH_FIND(hh, rs->tables, &relid, sizeof relid, t);
+    return t;
+}
+
+static void free_map(struct table *t)
+{
+    if (t->map)
+        row_map_fini(t->map);
+    free(t->map);
+    t->map = NULL;
+}
+
+void relations_clear(struct relations *rs)
+{
+    struct entry_of_table *t, *next;
+    HASH_ITER (hh, rs->tables, t, next) {
+        HASH_DEL(rs->tables, t);
+        buf_free(&t->wire);
+        free(t->name);
+        free_map(&t->table);
+        free(t);
+    }
+    named_clear(&rs->types);
+    named_clear(&rs->roots);
+    if (rs->o.lookup)
+        lookup_forget_types(rs->o.lookup);
+}
+
+void relations_free(struct relations *rs)
+{
+    if (!rs)
+        return;
+    relations_clear(rs);
+    free(rs);
+}
+
+const char *relations_name(struct relations *rs, uint32_t relid)
+{
+    struct entry_of_table *t = find(rs, relid);
+    return t ? t->name : NULL;
+}
+
+void relations_see_type(struct relations *rs, uint32_t oid, const char *schema, const char *name)
+{
+    AUTO_BUF struct buf b = {0};
+    table_quote(&b, schema, name);
+    named_set(&rs->types, oid, buf_cstr(&b));
+}
+
+void relations_see(struct relations *rs, const struct pgoutput_relation *r, struct slice bytes)
+{
+    struct entry_of_table *t = find(rs, r->relid);
+    if (!t) {
+        t = xcalloc(1, sizeof *t);
+        t->table.relid = r->relid;
+        HASH_ADD(hh, rs->tables, table.relid, sizeof t->table.relid, t);
+    } else if (r->replica_identity != 'f' && t->wire.n == bytes.n &&
+               memcmp(t->wire.p, bytes.p, bytes.n) == 0) {
+        return; // said again: normal. (Under FULL the primary key may be another one.)
+    }
+    buf_clear(&t->wire);
+    buf_put(&t->wire, bytes.p, bytes.n);
+    AUTO_BUF struct buf name = {0};
+    table_quote(&name, r->schema, r->name);
+    free(t->name);
+    t->name = xstrdup(buf_cstr(&name));
+    t->resolved = false;
+}
+
+// ---- columns ----
+
+// fnmatch over schema.table.column, quoted where needed; with one dot only: in schema public.
+static bool column_match(char *const *globs, size_t n, const char *table, const char *column)
+{
+    if (n == 0)
+        return false;
+    AUTO_BUF struct buf b = {0}, quoted = {0};
+    table_quote(&quoted, "x", column);
+    buf_printf(&b, "%s.%s", table, buf_cstr(&quoted) + 2);
+    const char *name = buf_cstr(&b);
+    for (size_t i = 0; i < n; i++) {
+        if (fnmatch(globs[i], name, 0) == 0 ||
+            (strncmp(name, "public.", 7) == 0 && fnmatch(globs[i], name + 7, 0) == 0))
+            return true;
+    }
+    return false;
+}
+
+static int refuse_key(const char *table, const char *column, const char *what, struct err *e)
+{
+    return err_set(e, ERR_USAGE,
+                   "column %s of table %s is part of the key and cannot be %s; remedy: name other "
+                   "columns, or give the table another replica identity",
+                   column, table, what);
+}
+
+static const struct column *column_named(const struct relation *r, const char *name)
+{
+    for (size_t i = 0; r && i < r->column_count; i++) {
+        if (strcmp(r->columns[i].name, name) == 0)
+            return &r->columns[i];
+    }
+    return NULL;
+}
+
+// Fills type, base type and kind; false when the type is not known.
+static bool fill_type(struct relations *rs, size_t i, const struct relation *latest)
+{
+    struct seen_column *c = &rs->columns[i];
+    const struct type *type =
+        rs->o.lookup ? lookup_type(rs->o.lookup, c->type_oid) : type_builtin(c->type_oid);
+    AUTO_BUF struct buf text = {0};
+    bool known = true;
+    if (type) {
+        type_format(&text, type->name, c->type_oid, c->typmod);
+        c->base_type = type->base_name;
+        c->kind = type->kind;
+        c->json_class = type->json_class;
+    } else {
+        const struct column *old = column_named(latest, c->name);
+        struct named *name = named_find(rs->types, c->type_oid);
+        known = old && old->type_oid == c->type_oid && !old->masked;
+        buf_puts(&text, known ? old->type : name && name->text ? name->text : "unknown");
+        c->kind = known ? old->kind : KIND_STRING;
+        c->json_class = known ? old->json_class : JSON_CLASS_TEXT;
+    }
+    free(rs->type_texts[i]);
+    rs->type_texts[i] = xstrdup(buf_cstr(&text));
+    c->type = rs->type_texts[i];
+    if (!type) {
+        const struct column *old = known ? column_named(latest, c->name) : NULL;
+        c->base_type = old ? old->base_type : c->type;
+    }
+    if (c->masked) {
+        c->kind = KIND_STRING;
+        c->json_class = JSON_CLASS_TEXT;
+    }
+    return known;
+}
+
+static bool fill_types(struct relations *rs, size_t n, const struct relation *latest)
+{
+    bool all = true;
+    for (size_t i = 0; i < n; i++)
+        all &= fill_type(rs, i, latest);
+    return all;
+}
+
+static int look_up_types(struct relations *rs, size_t n, struct err *e)
+{
+    AUTO_FREE uint32_t *oids = xmalloc((n + 1) * sizeof *oids);
+    for (size_t i = 0; i < n; i++)
+        oids[i] = rs->columns[i].type_oid;
+    return lookup_types(rs->o.lookup, oids, n, e);
+}
+
+static const struct table_column *info_column(const struct table_info *info, const char *name)
+{
+    for (size_t i = 0; i < info->n; i++) {
+        if (strcmp(info->columns[i].name, name) == 0)
+            return &info->columns[i];
+    }
+    return NULL;
+}
+
+// What the look-up knows of columns that are as the stream says: attnum.
+static void fill_attnums(struct relations *rs, size_t n, const struct table_info *info,
+                         const struct relation *latest)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct seen_column *c = &rs->columns[i];
+        const struct table_column *now = info_column(info, c->name);
+        const struct column *old = column_named(latest, c->name);
+        if (now && now->type_oid == c->type_oid)
+            c->attnum = now->attnum;
+        else if (info->oid == 0 && old)
+            c->attnum = old->attnum;
+    }
+}
+
+// The key under REPLICA IDENTITY FULL: the primary key, if all of it is published.
+static void fill_full_key(struct relations *rs, size_t n, const struct table_info *info,
+                          const struct relation *latest)
+{
+    size_t want = 0, have = 0;
+    for (size_t i = 0; i < info->n; i++)
+        want += info->columns[i].primary;
+    for (size_t i = 0; info->oid == 0 && latest && i < latest->column_count; i++)
+        want += latest->columns[i].key;
+    for (size_t i = 0; i < n; i++) {
+        const struct table_column *now = info_column(info, rs->columns[i].name);
+        const struct column *old =
+            info->oid == 0 ? column_named(latest, rs->columns[i].name) : NULL;
+        rs->columns[i].key = (now && now->primary) || (old && old->key);
+        have += rs->columns[i].key;
+    }
+    for (size_t i = 0; have != want && i < n; i++)
+        rs->columns[i].key = false;
+}
+
+// The columns that are kept, from those of the stream; key as flagged there.
+static size_t take_columns(struct relations *rs, const struct pgoutput_relation *r,
+                           const char *table)
+{
+    const struct source_options *o = rs->o.source;
+    size_t n = 0;
+    for (uint16_t i = 0; i < r->n; i++) {
+        const struct pgoutput_column *c = &r->columns[i];
+        if (column_match(o->exclude_columns, o->exclude_column_count, table, c->name))
+            continue;
+        rs->source[n] = c;
+        rs->columns[n++] = (struct seen_column){
+            .name = c->name,
+            .type_oid = c->type_oid,
+            .typmod = c->typmod,
+            .key = c->identity && r->replica_identity != 'f',
+            .masked = column_match(o->mask_columns, o->mask_column_count, table, c->name),
+        };
+    }
+    return n;
+}
+
+static int check_keys(struct relations *rs, const struct pgoutput_relation *r, const char *table,
+                      const struct table_info *info, size_t n, struct err *e)
+{
+    const struct source_options *o = rs->o.source;
+    for (uint16_t i = 0; i < r->n; i++) {
+        const struct pgoutput_column *c = &r->columns[i];
+        const struct table_column *now = info_column(info, c->name);
+        bool key = r->replica_identity == 'f' ? now && now->primary : c->identity;
+        if (key && column_match(o->exclude_columns, o->exclude_column_count, table, c->name))
+            return refuse_key(table, c->name, "excluded", e);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (rs->columns[i].key && rs->columns[i].masked)
+            return refuse_key(table, rs->columns[i].name, "masked", e);
+    }
+    return 0;
+}
+
+// ---- relation versions ----
+
+// The version that the n columns at hand are: the latest one if it is the same, else a new one.
+static int make_version(struct relations *rs, const struct pgoutput_relation *r, const char *table,
+                        size_t n, const struct relation **ret_r, struct err *e)
+{
+    const struct relation *latest = catalog_latest(rs->o.catalog, table);
+    struct seen_relation seen = {
+        .oid = r->relid,
+        .schema = r->schema,
+        .name = r->name,
+        .replica_identity = r->replica_identity,
+        .n = (uint16_t)n,
+        .columns = rs->columns,
+    };
+    uint32_t id = catalog_next_id(rs->o.catalog);
+    struct relation *made = registry_number(latest, &seen, id);
+    if (!made)
+        return err_set(e, ERR_DATA,
+                       "table %s has used up its field numbers; remedy: start with a new journal "
+                       "directory",
+                       table);
+    if (latest && relation_same(latest, made)) {
+        relation_free(made);
+        *ret_r = latest;
+        return 0;
+    }
+    if (rs->o.add(rs->o.arg, made, e) != 0)
+        return -1;
+    *ret_r = catalog_get(rs->o.catalog, id);
+    CHECK(*ret_r);
+    log_debug("new relation version", "table=%s version=%u columns=%zu", table, id, n);
+    return 0;
+}
+
+static void remember_root(struct relations *rs, const struct table_info *info)
+{
+    if (info->oid)
+        named_set(&rs->roots, info->oid, info->root);
+}
+
+// Asks for what the stream alone does not say; what gets no answer is done without.
+static void look_up(struct relations *rs, uint32_t relid, const char *table, size_t n,
+                    struct table_info *info)
+{
+    struct err e;
+    if (rs->o.lookup && lookup_table(rs->o.lookup, relid, info, &e) == 0 &&
+        (n == 0 || look_up_types(rs, n, &e) == 0)) {
+        remember_root(rs, info);
+        return;
+    }
+    if (rs->o.lookup)
+        log_warn("no answer about a table: its new columns get field numbers of our own",
+                 "table=%s cause=%s", table, log_quote(e.text));
+}
+
+static bool wanted(struct relations *rs, uint32_t relid, const char *table)
+{
+    const struct source_options *o = rs->o.source;
+    if (source_wants(o, table, NULL))
+        return true;
+    if (!named_find(rs->roots, relid)) {
+        struct table_info info = {0};
+        look_up(rs, relid, table, 0, &info);
+        table_info_fini(&info);
+        if (!named_find(rs->roots, relid))
+            named_set(&rs->roots, relid, NULL);
+    }
+    return source_wants(o, table, named_find(rs->roots, relid)->text);
+}
+
+static void fill_map(struct relations *rs, struct entry_of_table *t,
+                     const struct pgoutput_relation *r, size_t n)
+{
+    free_map(&t->table);
+    t->table.map = xcalloc(1, sizeof *t->table.map);
+    t->table.map->n = r->n;
+    t->table.has_key = false;
+    for (size_t i = 0; i < n; i++) { // registry_number keeps the order of the columns
+        const struct column *c = &t->table.relation->columns[i];
+        t->table.map->columns[rs->source[i] - r->columns] = c;
+        t->table.has_key |= c->key;
+    }
+    row_map_init(t->table.map);
+}
+
+static void find_metrics(struct table *t, const char *table)
+{
+    for (enum op op = OP_INSERT; op < OP_COUNT; op++) {
+        if (op == OP_READ)
+            continue;
+        AUTO_BUF struct buf labels = {0};
+        metrics_label(&labels, "table", table);
+        buf_putc(&labels, ',');
+        metrics_label(&labels, "op", op_name(op));
+        t->changes[op] =
+            metric_new(METRIC_COUNTER, "rowcast_changes_total",
+                       "Changes read from the slot, by table and operation.", buf_cstr(&labels), 1);
+    }
+    AUTO_BUF struct buf labels = {0};
+    metrics_label(&labels, "table", table);
+    t->bytes =
+        metric_new(METRIC_COUNTER, "rowcast_change_bytes_total",
+                   "Bytes of changes as PostgreSQL sent them, by table.", buf_cstr(&labels), 1);
+}
+
+static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e)
+{
+    struct pgoutput_message m;
+    if (pgoutput_decode(&rs->wire, buf_slice(&t->wire), &m, e) != 0)
+        return -1;
+    const struct pgoutput_relation *r = &m.relation;
+    t->table.kept = wanted(rs, r->relid, t->name);
+    t->resolved = true;
+    if (!t->table.kept)
+        return 0;
+    const struct relation *latest = catalog_latest(rs->o.catalog, t->name);
+    size_t n = take_columns(rs, r, t->name);
+    bool known = fill_types(rs, n, latest);
+    struct seen_relation seen = {.oid = r->relid, .n = (uint16_t)n, .columns = rs->columns};
+    struct table_info info = {0};
+    if (!known || r->replica_identity == 'f' || !registry_knows(latest, &seen)) {
+        look_up(rs, r->relid, t->name, n, &info);
+        fill_types(rs, n, latest);
+    }
+    fill_attnums(rs, n, &info, latest);
+    if (r->replica_identity == 'f')
+        fill_full_key(rs, n, &info, latest);
+    int result = check_keys(rs, r, t->name, &info, n, e);
+    table_info_fini(&info);
+    if (result != 0 || make_version(rs, r, t->name, n, &t->table.relation, e) != 0)
+        return -1;
+    fill_map(rs, t, r, n);
+    if (!t->table.bytes)
+        find_metrics(&t->table, t->name);
+    t->table.announced = false;
+    return 0;
+}
+
+int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t, struct err *e)
+{
+    struct entry_of_table *t = find(rs, relid);
+    if (unlikely(!t))
+        return err_set(e, ERR_DATA, "a change of table OID %u, which was not described before it",
+                       relid);
+    if (unlikely(!t->resolved) && resolve(rs, t, e) != 0) {
+        t->resolved = false;
+        return -1;
+    }
+    *ret_t = &t->table;
+    return 0;
+}
+
+// ---- the published tables ----
+
+// As a Relation message would describe it.
+static struct pgoutput_relation described(struct relations *rs, const struct table_info *info)
+{
+    struct pgoutput_relation r = {
+        .relid = info->oid,
+        .schema = info->schema,
+        .name = info->name,
+        .replica_identity = info->replica_identity,
+        .n = (uint16_t)size_min(info->n, COLUMNS_MAX),
+        .columns = rs->wire.columns,
+    };
+    for (uint16_t i = 0; i < r.n; i++) {
+        const struct table_column *c = &info->columns[i];
+        rs->wire.columns[i] = (struct pgoutput_column){
+            .name = c->name,
+            .type_oid = c->type_oid,
+            .typmod = c->typmod,
+            .identity = info->replica_identity == 'f' ||
+                        (info->replica_identity == 'd' && c->primary) ||
+                        (info->replica_identity == 'i' && c->identity),
+        };
+    }
+    return r;
+}
+
+static int seed(struct relations *rs, const struct table_info *info, struct err *e)
+{
+    AUTO_BUF struct buf name = {0};
+    table_quote(&name, info->schema, info->name);
+    const char *table = buf_cstr(&name);
+    if (!source_wants(rs->o.source, table, info->root))
+        return 0;
+    struct pgoutput_relation r = described(rs, info);
+    size_t n = take_columns(rs, &r, table);
+    const struct relation *latest = catalog_latest(rs->o.catalog, table);
+    if (!fill_types(rs, n, latest)) {
+        if (look_up_types(rs, n, e) != 0)
+            return -1;
+        fill_types(rs, n, latest);
+    }
+    fill_attnums(rs, n, info, latest);
+    if (r.replica_identity == 'f')
+        fill_full_key(rs, n, info, latest);
+    if (check_keys(rs, &r, table, info, n, e) != 0)
+        return -1;
+    if (latest) // the stream will say what there is to say
+        return 0;
+    const struct relation *made;
+    return make_version(rs, &r, table, n, &made, e);
+}
+
+int relations_seed(struct relations *rs, struct err *e)
+{
+    CHECK(rs->o.lookup);
+    uint32_t after = 0;
+    for (;;) {
+        struct table_info *tables;
+        size_t n;
+        if (lookup_published(rs->o.lookup, after, &tables, &n, e) != 0)
+            return -1;
+        int r = 0;
+        for (size_t i = 0; i < n; i++) {
+            remember_root(rs, &tables[i]);
+            if (r == 0)
+                r = seed(rs, &tables[i], e);
+            after = tables[i].oid;
+            table_info_fini(&tables[i]);
+        }
+        free(tables);
+        if (r != 0 || n == 0)
+            return r;
+    }
+}

@@ -1,0 +1,48 @@
+// The relation map: what the Relation messages of this connection said, and the relation version
+// that each of them became. Always the stream's word; the look-up only adds to it.
+#pragma once
+
+#include "base/metrics.h"
+#include "proto/batch.h"
+#include "proto/row.h"
+#include "source/lookup.h"
+#include "source/pgoutput.h"
+
+struct relations_options {
+    const struct source_options *source;
+    struct lookup *lookup; // NULL: no look-ups
+    struct catalog *catalog;
+    // Keeps a new relation version (takes it over): the journal's, or catalog_add.
+    int (*add)(void *arg, struct relation *r, struct err *e);
+    void *arg;
+};
+
+#define OP_COUNT (OP_MESSAGE + 1)
+
+struct table {
+    uint32_t relid;
+    bool kept;      // wanted by the table globs; what follows only then
+    bool announced; // its relation version stands in the stream since it was last resolved
+    bool has_key;
+    const struct relation *relation;
+    struct row_map *map;
+    struct metric *changes[OP_COUNT], *bytes;
+};
+
+struct relations;
+
+struct relations *relations_new(const struct relations_options *o);
+void relations_free(struct relations *rs);
+// A new connection: nothing that was said before holds.
+void relations_clear(struct relations *rs);
+// A Relation message, decoded and as bytes.
+void relations_see(struct relations *rs, const struct pgoutput_relation *r, struct slice bytes);
+void relations_see_type(struct relations *rs, uint32_t oid, const char *schema, const char *name);
+// The table of a change; its relation version is made, with a look-up if need be, at first use.
+// ERR_DATA: the stream never described this relid. ERR_USAGE: a key column is excluded or masked.
+int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t,
+                    struct err *e) MUST_CHECK;
+// The quoted name, of any relid described so far; NULL otherwise.
+const char *relations_name(struct relations *rs, uint32_t relid);
+// Asks for all published tables and makes a relation version of each that is wanted and new.
+int relations_seed(struct relations *rs, struct err *e) MUST_CHECK;

@@ -1,0 +1,331 @@
+#include "source/session.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "source/preflight.h"
+
+#include <stdio.h>
+
+#define QUERY_US INT64_C(60000000)
+
+struct session {
+    const struct session_options *o;
+    struct preflight preflight;
+    struct connection *c; // the walsender
+    struct err failure;   // the first failed finding
+    bool failed;
+    uint64_t system_id;
+    uint32_t timeline;
+    lsn_t server_lsn; // where the server's WAL ends
+    struct ack ack;
+    struct stream stream;
+};
+
+static void on_finding(void *arg, enum finding level, enum err_class class, const char *object,
+                       const char *cause, const char *remedy)
+{
+    struct session *s = arg;
+    if (level == FINDING_WARN && !s->o->quiet)
+        log_warn("preflight", "slot=%s object=%s cause=%s remedy=%s", s->o->source->slot,
+                 log_quote(object), log_quote(cause), log_quote(remedy));
+    if (level == FINDING_FAIL && !s->failed) {
+        s->failed = true;
+        err_set(&s->failure, class, "%s: %s%s%s", object, cause, *remedy ? "; remedy: " : "",
+                remedy);
+    }
+}
+
+static int preflight(struct session *s, struct err *e)
+{
+    if (lookup_connect(s->o->lookup, e) != 0)
+        return -1;
+    s->preflight = (struct preflight){
+        .o = s->o->source, .sql = lookup_connection(s->o->lookup), .report = on_finding, .arg = s};
+    if (preflight_run(&s->preflight, e) != 0)
+        return -1;
+    if (s->failed) {
+        *e = s->failure;
+        return -1;
+    }
+    if (!s->preflight.create_publication)
+        return 0;
+    return preflight_create_publication(&s->preflight, e);
+}
+
+// ---- the walsender ----
+
+static int connect_stream(struct session *s, struct err *e)
+{
+    struct conninfo ci;
+    if (conninfo_make(s->o->source, s->preflight.ascii ? CONNINFO_STREAM_ASCII : CONNINFO_STREAM,
+                      &ci, e) != 0)
+        return -1;
+    // Where the look-up went, whatever a list of hosts or a name server says now.
+    PGconn *sql = s->preflight.sql->pg;
+    conninfo_set(&ci, "host", PQhost(sql));
+    conninfo_set(&ci, "port", PQport(sql));
+    if (conninfo_get(&ci, "hostaddr"))
+        conninfo_set(&ci, "hostaddr", PQhostaddr(sql));
+    int r = connection_open(&ci, s->o->waiter, &s->c, e);
+    conninfo_fini(&ci);
+    return r;
+}
+
+// A pooler may drop start-up options without a word; text would then look otherwise.
+static int check_pinned(struct session *s, struct err *e)
+{
+    static const struct {
+        const char *name, *value;
+    } pinned[] = {{"DateStyle", "ISO"},
+                  {"IntervalStyle", "postgres"},
+                  {"TimeZone", "UTC"},
+                  {"extra_float_digits", "3"},
+                  {"bytea_output", "hex"}};
+    AUTO_BUF struct buf sql = {0};
+    for (size_t i = 0; i < ARRAY_LEN(pinned); i++)
+        buf_printf(&sql, "%scurrent_setting('%s')", i ? ", " : "select ", pinned[i].name);
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "%s", buf_cstr(&sql)) != 0)
+        return -1;
+    for (int i = 0; i < (int)ARRAY_LEN(pinned); i++) {
+        if (strncmp(result_text(r, 0, i), pinned[i].value, strlen(pinned[i].value)) != 0)
+            return err_set(e, ERR_SOURCE,
+                           "server: %s is %s in our session, not %s as we asked for; remedy: a "
+                           "pooler in between drops options: connect to the server itself",
+                           pinned[i].name, result_text(r, 0, i), pinned[i].value);
+    }
+    return 0;
+}
+
+static int identify(struct session *s, struct err *e)
+{
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "IDENTIFY_SYSTEM") != 0)
+        return -1;
+    s->system_id = strtoull(result_text(r, 0, 0), NULL, 10);
+    s->timeline = result_u32(r, 0, 1);
+    s->server_lsn = result_lsn(r, 0, 2);
+    return 0;
+}
+
+// ---- does the history go on? ----
+
+// Where our timeline was left, by the history of the server's; 0: not in it.
+static int switch_point(struct session *s, uint32_t ours, lsn_t *ret_lsn, struct err *e)
+{
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "TIMELINE_HISTORY %u",
+                         s->timeline) != 0)
+        return -1;
+    lsn_t found = 0;
+    for (const char *line = result_text(r, 0, 1); *line;) {
+        unsigned parent, high, low;
+        if (sscanf(line, "%u %X/%X", &parent, &high, &low) == 3 && parent == ours)
+            found = (lsn_t)high << 32 | low;
+        line += strcspn(line, "\n");
+        line += *line == '\n';
+    }
+    *ret_lsn = found;
+    return 0;
+}
+
+static int check_timeline(struct session *s, const struct journal_identity *id, lsn_t watermark,
+                          struct err *e)
+{
+    if (id->timeline == 0 || id->timeline == s->timeline)
+        return 0;
+    if (id->timeline > s->timeline)
+        return err_set(e, ERR_SLOT_LOST,
+                       "server: it is on timeline %u, the journal on %u: an older copy of the "
+                       "server; remedy: connect to the right server, or start with a new journal "
+                       "directory",
+                       s->timeline, id->timeline);
+    lsn_t left = 0;
+    if (switch_point(s, id->timeline, &left, e) != 0)
+        return -1;
+    if (left == 0 || watermark > left)
+        return err_set(e, ERR_SLOT_LOST,
+                       "server: timeline %u left ours (%u) at %X/%X, but the journal goes up to "
+                       "%X/%X: transactions in it were lost in the failover; remedy: start with a "
+                       "new journal directory",
+                       s->timeline, id->timeline, LSN_ARG(left), LSN_ARG(watermark));
+    log_info("the server is on a new timeline that continues ours", "timeline=%u lsn=%X/%X",
+             s->timeline, LSN_ARG(left));
+    return 0;
+}
+
+static int check_history(struct session *s, lsn_t watermark, struct err *e)
+{
+    const char *slot = s->o->source->slot;
+    if (!s->preflight.slot.exists)
+        return err_set(e, ERR_SLOT_LOST,
+                       "slot %s: it does not exist any more, but the journal has its changes up to "
+                       "%X/%X; what came after is lost; remedy: start with a new journal directory",
+                       slot, LSN_ARG(watermark));
+    if (s->preflight.slot.confirmed > watermark)
+        return err_set(e, ERR_SLOT_LOST,
+                       "slot %s: gap: it stands at %X/%X, the journal ends at %X/%X: somebody else "
+                       "consumed what lies between; remedy: start with a new journal directory, "
+                       "and give this slot no other reader",
+                       slot, LSN_ARG(s->preflight.slot.confirmed), LSN_ARG(watermark));
+    if (watermark > s->server_lsn)
+        return err_set(e, ERR_SLOT_LOST,
+                       "server: its WAL ends at %X/%X, the journal at %X/%X: it was restored from "
+                       "a backup, or is another copy; remedy: connect to the right server, or "
+                       "start with a new journal directory",
+                       LSN_ARG(s->server_lsn), LSN_ARG(watermark));
+    return 0;
+}
+
+static int claim(struct session *s, struct journal_identity id, struct err *e)
+{
+    id.system_id = s->system_id;
+    id.database_oid = s->preflight.database_oid;
+    id.timeline = s->timeline;
+    snprintf(id.name, sizeof id.name, "%s", s->o->source->slot);
+    return journal_claim(s->o->journal, &id, e);
+}
+
+static void first_progress(struct session *s)
+{
+    struct batch_builder *bb = batch_builder_new(64);
+    batch_add_progress(bb, s->preflight.slot.confirmed);
+    journal_append(s->o->journal, batch_builder_take(bb, false));
+    batch_builder_free(bb);
+}
+
+// Slot and journal fit each other; then the place to start at.
+static int find_start(struct session *s, lsn_t *ret_start, struct err *e)
+{
+    struct journal *j = s->o->journal;
+    struct journal_identity id = {.generation = 1};
+    bool old = journal_identity(j, &id);
+    lsn_t watermark = journal_appended(j);
+    if (old && watermark) {
+        // Another system's LSNs say nothing about ours: claiming refuses it first.
+        if (id.system_id == s->system_id &&
+            (check_timeline(s, &id, watermark, e) != 0 || check_history(s, watermark, e) != 0))
+            return -1;
+        if (claim(s, id, e) != 0)
+            return -1;
+        *ret_start = u64_max(journal_watermark(j), s->preflight.slot.confirmed);
+        return 0;
+    }
+    if (claim(s, id, e) != 0)
+        return -1;
+    if (!s->preflight.slot.exists) {
+        if (slot_create(s->c, s->o->source->slot, e) != 0 ||
+            slot_read(s->preflight.sql, s->o->source->slot, &s->preflight.slot, e) != 0 ||
+            slot_validate(&s->preflight.slot, s->o->source->slot, s->preflight.database, e) != 0)
+            return -1;
+    }
+    first_progress(s);
+    *ret_start = s->preflight.slot.confirmed;
+    return 0;
+}
+
+// ---- start ----
+
+static int start_failed(struct session *s, struct err *e)
+{
+    struct err cause = *e;
+    const char *slot = s->o->source->slot;
+    if (strcmp(s->c->sqlstate, "55006") == 0) // the text has the pid
+        return err_set(e, ERR_RETRY, "slot %s is in use: %.600s; waiting until it is free", slot,
+                       cause.text);
+    return err_wrap(e, "slot %s: ", slot);
+}
+
+static int start(struct session *s, lsn_t from, struct err *e)
+{
+    const struct source_options *o = s->o->source;
+    AUTO_BUF struct buf sql = {0}, names = {0};
+    for (size_t i = 0; i < o->publication_count; i++) {
+        if (i)
+            buf_putc(&names, ',');
+        sql_identifier(&names, o->publications[i]);
+    }
+    // Protocol 1: whole transactions, in commit order.
+    buf_printf(&sql,
+               "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (\"proto_version\" '1', "
+               "\"publication_names\" ",
+               o->slot, LSN_ARG(from));
+    sql_literal(&sql, buf_cstr(&names));
+    if (o->messages && s->c->version >= 140000)
+        buf_puts(&sql, ", \"messages\" 'on'");
+    buf_putc(&sql, ')');
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "%s", buf_cstr(&sql)) != 0)
+        return start_failed(s, e);
+    if (PQresultStatus(r) != PGRES_COPY_BOTH)
+        return err_set(e, ERR_RETRY, "slot %s: the server did not start to stream", o->slot);
+    return 0;
+}
+
+static int64_t tick(void *arg)
+{
+    struct session *s = arg;
+    return stream_tick(&s->stream);
+}
+
+static int stream(struct session *s, lsn_t from, struct err *e)
+{
+    ack_init(&s->ack, from, s->preflight.slot.confirmed, s->preflight.sender_timeout_us,
+             clock_mono_us());
+    s->stream = (struct stream){
+        .c = s->c,
+        .waiter = s->o->waiter,
+        .transaction = s->o->transaction,
+        .ack = &s->ack,
+        .journal = s->o->journal,
+        .lookup = s->o->lookup,
+        .slot = s->o->source->slot,
+        .gate = s->o->gate,
+        .gate_arg = s->o->gate_arg,
+        .health = s->o->health,
+    };
+    transaction_start(s->o->transaction, &s->ack);
+    log_info("streaming", "slot=%s lsn=%X/%X server=%d.%d timeline=%u", s->stream.slot,
+             LSN_ARG(from), s->c->version / 10000, s->c->version % 10000, s->timeline);
+    health_set(s->o->health, HEALTH_LIVE, "streaming");
+    s->o->waiter->tick = tick;
+    s->o->waiter->arg = s;
+    int r = stream_run(&s->stream, e);
+    s->o->waiter->tick = NULL;
+    if (r == 0) { // stopped: what is durable is acknowledged with the last word
+        s->ack.reply = true;
+        s->ack.sent_at = INT64_MIN / 2;
+        (void)stream_tick(&s->stream);
+    }
+    transaction_lost(s->o->transaction);
+    return r;
+}
+
+static int session_body(struct session *s, struct session_end *end, struct err *e)
+{
+    lsn_t from;
+    if (preflight(s, e) != 0 || connect_stream(s, e) != 0 || check_pinned(s, e) != 0 ||
+        identify(s, e) != 0 || find_start(s, &from, e) != 0)
+        return -1;
+    // Before anything is read: numbers come from attnums, which renaming does not change.
+    if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0)
+        return -1;
+    end->streamed = true;
+    return stream(s, from, e);
+}
+
+int session_run(const struct session_options *o, struct session_end *ret_end, struct err *e)
+{
+    struct session *s = xcalloc(1, sizeof *s);
+    s->o = o;
+    *ret_end = (struct session_end){0};
+    int r = session_body(s, ret_end, e);
+    const struct connection *sql = lookup_connection(o->lookup);
+    const struct connection *c = s->c ? s->c : sql;
+    if (r != 0 && c)
+        memcpy(ret_end->sqlstate, c->sqlstate, sizeof ret_end->sqlstate);
+    connection_close(s->c);
+    lookup_disconnect(o->lookup);
+    free(s);
+    return r;
+}

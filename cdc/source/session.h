@@ -1,0 +1,27 @@
+// One connection from setting up to the end: checks, publication, slot, place to start, stream.
+#pragma once
+
+#include "source/stream.h"
+
+struct session_options {
+    const struct source_options *source;
+    struct journal *journal;
+    struct health *health;
+    struct waiter *waiter;
+    struct lookup *lookup;
+    struct relations *relations;
+    struct transaction *transaction;
+    lsn_t (*gate)(void *arg);
+    void *gate_arg;
+    bool quiet; // warnings were said before
+};
+
+// What is known of a session that ended, for the decision what to do next.
+struct session_end {
+    bool streamed;    // it had come as far as streaming
+    char sqlstate[6]; // of what ended it; "": the connection was lost
+};
+
+// 0: stopped. -1: e says why it ended; always fills ret_end.
+int session_run(const struct session_options *o, struct session_end *ret_end,
+                struct err *e) MUST_CHECK;

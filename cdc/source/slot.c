@@ -1,0 +1,111 @@
+#include "source/slot.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+
+#define CREATE_PATIENCE_US INT64_C(3000000)
+
+bool slot_name_valid(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 0 && n < 64 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
+}
+
+int slot_read(struct connection *sql, const char *name, struct slot *ret_slot, struct err *e)
+{
+    AUTO_RESULT PGresult *r = NULL;
+    // to_jsonb hides what an older server does not have.
+    if (connection_query(sql, clock_mono_us() + 30000000, &r, e,
+                         "select slot_type = 'logical', plugin, database, temporary, active,"
+                         " coalesce(to_jsonb(s)->>'two_phase', 'f') in ('true', 't'),"
+                         " coalesce(to_jsonb(s)->>'synced', 'f') in ('true', 't'), restart_lsn,"
+                         " confirmed_flush_lsn, coalesce(to_jsonb(s)->>'wal_status', ''),"
+                         " coalesce(to_jsonb(s)->>'invalidation_reason', '')"
+                         " from pg_replication_slots s where slot_name = '%s'",
+                         name) != 0)
+        return -1;
+    struct slot s = {.exists = PQntuples(r) == 1};
+    if (s.exists) {
+        s.logical = result_bool(r, 0, 0);
+        snprintf(s.plugin, sizeof s.plugin, "%s", result_text(r, 0, 1));
+        snprintf(s.database, sizeof s.database, "%s", result_text(r, 0, 2));
+        s.temporary = result_bool(r, 0, 3);
+        s.active = result_bool(r, 0, 4);
+        s.two_phase = result_bool(r, 0, 5);
+        s.synced = result_bool(r, 0, 6);
+        s.restart = result_lsn(r, 0, 7);
+        s.confirmed = result_lsn(r, 0, 8);
+        const char *reason = result_text(r, 0, 10);
+        s.lost = strcmp(result_text(r, 0, 9), "lost") == 0 || *reason;
+        snprintf(s.reason, sizeof s.reason, "%s", *reason ? reason : "wal_removed");
+    }
+    *ret_slot = s;
+    return 0;
+}
+
+int slot_validate(const struct slot *s, const char *name, const char *database, struct err *e)
+{
+    if (!s->logical)
+        return err_set(e, ERR_SOURCE, "slot %s: it is a physical slot; remedy: name another slot",
+                       name);
+    if (strcmp(s->plugin, "pgoutput") != 0)
+        return err_set(e, ERR_SOURCE,
+                       "slot %s: its output plugin is %s, not pgoutput; remedy: name another slot",
+                       name, s->plugin);
+    if (strcmp(s->database, database) != 0)
+        return err_set(e, ERR_SOURCE,
+                       "slot %s: it belongs to database %s, this is %s; remedy: connect to "
+                       "database %s, or name another slot",
+                       name, s->database, database, s->database);
+    if (s->temporary)
+        return err_set(e, ERR_SOURCE,
+                       "slot %s: it is temporary and goes with its session; remedy: name another "
+                       "slot",
+                       name);
+    if (s->synced)
+        return err_set(e, ERR_SOURCE,
+                       "slot %s: it is synchronized from a primary and cannot be read before this "
+                       "standby is promoted; remedy: connect to the primary",
+                       name);
+    if (s->two_phase)
+        return err_set(e, ERR_SOURCE,
+                       "slot %s: it has two_phase set, which would send prepared transactions "
+                       "before their commit; remedy: name another slot",
+                       name);
+    if (s->lost)
+        return err_set(e, ERR_SLOT_LOST,
+                       "slot %s: the server has invalidated it (%s): changes since %X/%X are lost; "
+                       "remedy: SELECT pg_drop_replication_slot('%s'), then start with a new "
+                       "journal directory",
+                       name, s->reason, LSN_ARG(s->confirmed), name);
+    return 0;
+}
+
+int slot_create(struct connection *stream, const char *name, struct err *e)
+{
+    const char *options = stream->version >= 170000   ? "(SNAPSHOT 'nothing', FAILOVER true)"
+                          : stream->version >= 150000 ? "(SNAPSHOT 'nothing')"
+                                                      : "NOEXPORT_SNAPSHOT";
+    AUTO_FREE char *sql =
+        xasprintf("CREATE_REPLICATION_SLOT \"%s\" LOGICAL pgoutput %s", name, options);
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_send(stream, sql, e) != 0)
+        return -1;
+    int got = connection_result(stream, clock_mono_us() + CREATE_PATIENCE_US, &r, e);
+    if (got != 0 && strcmp(stream->sqlstate, "wait") == 0) {
+        log_warn("the slot is created when all transactions that are open now have ended; see "
+                 "pg_stat_activity; waiting",
+                 "slot=%s", name);
+        got = connection_result(stream, INT64_MAX, &r, e);
+    }
+    if (got == 0) {
+        log_info("slot created", "slot=%s lsn=%s%s", name, result_text(r, 0, 1),
+                 stream->version >= 170000 ? " failover=on" : "");
+        return 0;
+    }
+    if (strcmp(stream->sqlstate, "42710") == 0) // somebody else made it; the caller validates it
+        return 0;
+    return err_wrap(e, "slot %s cannot be created: ", name);
+}

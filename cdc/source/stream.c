@@ -1,0 +1,287 @@
+#include "source/stream.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/reader.h"
+#include "source/reading.h"
+
+#include <poll.h>
+
+#define FIGURES_INTERVAL_US INT64_C(10000000)
+#define TURN_BYTES          (1u << 20)  // read at most this much before looking at anything else
+#define ROOM_BYTES          (16u << 10) // and this much before asking for room
+
+struct stream_metrics {
+    struct metric *received, *acknowledged, *lag_bytes, *lag, *retained, *safe;
+};
+
+struct loop {
+    struct stream *s;
+    struct reading reading;
+    struct stream_metrics metrics;
+    int64_t figures_at;
+    const char *stalled; // why there is no room; NULL: there is
+    bool drained;
+};
+
+static lsn_t gate(const struct stream *s)
+{
+    return s->gate ? s->gate(s->gate_arg) : UINT64_MAX;
+}
+
+static void find_metrics(struct stream_metrics *m)
+{
+    m->received = metric_new(METRIC_GAUGE, "rowcast_lsn",
+                             "WAL position, as a number, by how far it is taken care of.",
+                             "kind=\"received\"", 1);
+    m->acknowledged = metric_new(METRIC_GAUGE, "rowcast_lsn",
+                                 "WAL position, as a number, by how far it is taken care of.",
+                                 "kind=\"acknowledged\"", 1);
+    m->lag_bytes = metric_new(METRIC_GAUGE, "rowcast_source_lag_bytes",
+                              "WAL that the server has written and we have not received.", "", 1);
+    m->lag = metric_new(METRIC_GAUGE, "rowcast_source_lag_seconds",
+                        "Age of the last transaction received while more is coming; 0 at the end.",
+                        "", 1000000);
+    m->retained = metric_new(METRIC_GAUGE, "rowcast_slot_retained_wal_bytes",
+                             "WAL that the server keeps for the slot.", "", 1);
+    m->safe = metric_new(METRIC_GAUGE, "rowcast_slot_safe_wal_size_bytes",
+                         "WAL that can be written before the slot is lost; -1: no limit.", "", 1);
+}
+
+// ---- status ----
+
+static int send_status(struct stream *s, lsn_t flushed)
+{
+    uint8_t m[34] = {'r'};
+    const uint64_t values[] = {s->ack->received, flushed, flushed,
+                               (uint64_t)(clock_wall_us() - PG_EPOCH_US)};
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        uint64_t be = __builtin_bswap64(values[i]);
+        memcpy(m + 1 + 8 * i, &be, 8);
+    }
+    return PQputCopyData(s->c->pg, (const char *)m, sizeof m) == 1 ? 0 : -1;
+}
+
+int64_t stream_tick(struct stream *s)
+{
+    int64_t now = clock_mono_us();
+    lsn_t watermark = journal_watermark(s->journal), held = gate(s);
+    lsn_t flushed = ack_status(s->ack, watermark, held, now);
+    // A failure shows when the connection is read.
+    if (flushed && send_status(s, flushed) == 0)
+        (void)PQflush(s->c->pg);
+    // Progress is not added here: only the loop appends.
+    return ack_deadline(s->ack, watermark, held, true);
+}
+
+// ---- frames ----
+
+static int on_keepalive(struct loop *l, struct reader *r, struct err *e)
+{
+    struct stream *s = l->s;
+    lsn_t wal_end = reader_be64(r);
+    reader_be64(r); // the server's clock
+    bool reply = reader_u8(r);
+    if (!reader_done(r))
+        return err_set(e, ERR_DATA, "malformed keepalive from the server");
+    ack_keepalive(s->ack, wal_end, reply, transaction_open(s->transaction));
+    if (!transaction_open(s->transaction))
+        metric_set(l->metrics.lag, 0);
+    return 0;
+}
+
+static int on_frame(struct loop *l, const char *p, size_t n, struct err *e)
+{
+    struct reader r = reader_of(p, n);
+    uint8_t kind = reader_u8(&r);
+    if (kind == 'k')
+        return on_keepalive(l, &r, e);
+    reader_be64(&r); // start: says nothing that could be relied on
+    reader_be64(&r);
+    int64_t send_time = (int64_t)reader_be64(&r);
+    if (unlikely(kind != 'w' || r.failed))
+        return err_set(e, ERR_DATA, "unknown frame 0x%02x from the server", kind);
+    return transaction_message(l->s->transaction, (struct slice){r.p, reader_left(&r)}, send_time,
+                               e);
+}
+
+// The stream has ended by itself: what the server said.
+static int end_of_copy(struct stream *s, struct err *e)
+{
+    AUTO_RESULT PGresult *r = PQgetResult(s->c->pg);
+    ExecStatusType status = PQresultStatus(r);
+    if (status == PGRES_COMMAND_OK || status == PGRES_COPY_IN || status == PGRES_TUPLES_OK)
+        return err_set(e, ERR_RETRY, "the server ended the stream: it is shutting down");
+    return connection_error(s->c, r, e);
+}
+
+// Handles complete messages in libpq's memory until it has none, `budget` bytes are done, or -1.
+static int take_messages(struct loop *l, size_t budget, size_t *ret_bytes, struct err *e)
+{
+    PGconn *pg = l->s->c->pg;
+    size_t bytes = 0;
+    int n = 0;
+    char *p;
+    while (bytes < budget && (n = PQgetCopyData(pg, &p, 1)) > 0) {
+        int r = on_frame(l, p, (size_t)n, e);
+        PQfreemem(p);
+        if (unlikely(r != 0))
+            return -1;
+        bytes += (size_t)n;
+        l->reading.messages++;
+    }
+    l->reading.bytes += bytes;
+    *ret_bytes = bytes;
+    if (n == -1)
+        return end_of_copy(l->s, e);
+    if (n == -2)
+        return connection_error(l->s->c, NULL, e);
+    return 0;
+}
+
+static void set_stalled(struct loop *l, bool room, const char *why)
+{
+    const char *now = room ? NULL : why ? why : "the journal has no room";
+    if (now == l->stalled)
+        return;
+    if (now) {
+        log_warn("reading stopped, PostgreSQL keeps its WAL meanwhile; going on when there is room",
+                 "slot=%s cause=%s", l->s->slot, log_quote(now));
+        health_set(l->s->health, HEALTH_STALE, now);
+    } else {
+        log_info("reading again", "slot=%s", l->s->slot);
+        health_set(l->s->health, HEALTH_LIVE, "streaming");
+    }
+    l->stalled = now;
+}
+
+static bool has_room(struct loop *l)
+{
+    const char *why = NULL;
+    bool room = journal_has_room(l->s->journal, &why);
+    if (unlikely(!room || l->stalled))
+        set_stalled(l, room, why);
+    return room;
+}
+
+// Reads until nothing complete is left, or the turn's budget is used up.
+static int read_turn(struct loop *l, struct err *e)
+{
+    size_t turn = 0, bytes;
+    l->drained = false;
+    while (turn < TURN_BYTES && has_room(l)) {
+        if (take_messages(l, ROOM_BYTES, &bytes, e) != 0)
+            return -1;
+        turn += bytes;
+        if (bytes >= ROOM_BYTES)
+            continue;
+        if (!PQconsumeInput(l->s->c->pg))
+            return connection_error(l->s->c, NULL, e);
+        if (take_messages(l, ROOM_BYTES, &bytes, e) != 0)
+            return -1;
+        turn += bytes;
+        if (bytes == 0) {
+            l->drained = true;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+// ---- figures ----
+
+static void poll_figures(struct loop *l, int64_t now)
+{
+    struct slot_figures f;
+    if (now >= l->figures_at) {
+        struct err ignored; // asked again at the next interval
+        l->figures_at = now + FIGURES_INTERVAL_US;
+        if (lookup_connection(l->s->lookup) || lookup_connect(l->s->lookup, &ignored) == 0)
+            lookup_ask_figures(l->s->lookup, l->s->slot);
+    }
+    if (!lookup_figures(l->s->lookup, &f))
+        return;
+    lsn_t received = l->s->ack->received;
+    metric_set(l->metrics.lag_bytes, f.wal_lsn > received ? (int64_t)(f.wal_lsn - received) : 0);
+    metric_set(l->metrics.retained,
+               f.restart && f.wal_lsn > f.restart ? (int64_t)(f.wal_lsn - f.restart) : 0);
+    metric_set(l->metrics.safe, f.safe_wal_size);
+}
+
+static void update_metrics(struct loop *l)
+{
+    const struct ack *a = l->s->ack;
+    metric_set(l->metrics.received, (int64_t)a->received);
+    metric_set(l->metrics.acknowledged, (int64_t)a->flushed);
+    int64_t commit = transaction_last_commit(l->s->transaction);
+    if (l->reading.bulk && commit)
+        metric_set(l->metrics.lag, clock_wall_us() - commit);
+    else if (l->drained)
+        metric_set(l->metrics.lag, 0);
+}
+
+// ---- the loop ----
+
+// What follows from what was read: batches, progress, status. Returns when it has to be done again.
+static int64_t settle(struct loop *l)
+{
+    struct stream *s = l->s;
+    int64_t now = clock_mono_us();
+    if (l->drained)
+        transaction_drained(s->transaction);
+    bool open = transaction_open(s->transaction);
+    lsn_t progress = ack_progress(s->ack, open, now);
+    if (progress)
+        transaction_progress(s->transaction, progress);
+    lsn_t watermark = journal_watermark(s->journal), held = gate(s);
+    lsn_t flushed = ack_status(s->ack, watermark, held, now);
+    if (flushed)
+        (void)send_status(s, flushed); // a failure shows when the connection is read
+    return ack_deadline(s->ack, watermark, held, open);
+}
+
+static void sleep_until(struct loop *l, int64_t deadline)
+{
+    struct stream *s = l->s;
+    int64_t now = clock_mono_us();
+    int64_t pause = reading_pause_us(&l->reading);
+    if (pause && !l->stalled && now + pause < deadline)
+        deadline = now + pause;
+    if (l->figures_at < deadline)
+        deadline = l->figures_at;
+    short events = l->stalled || (pause && !l->reading.tcp) ? 0 : POLLIN;
+    int pending = PQflush(s->c->pg);
+    if (pending == 1) // both, or both sides could wait for each other
+        events |= POLLOUT | POLLIN;
+    short revents, unused;
+    waiter_sleep(s->waiter, PQsocket(s->c->pg), events, lookup_fd(s->lookup), POLLIN, deadline,
+                 &revents, &unused);
+    if (pending == 1 && (revents & POLLIN))
+        (void)PQconsumeInput(s->c->pg); // makes room for the server to read; a failure shows later
+}
+
+int stream_run(struct stream *s, struct err *e)
+{
+    struct loop l = {.s = s};
+    find_metrics(&l.metrics);
+    reading_attach(&l.reading, PQsocket(s->c->pg), clock_mono_us());
+    while (!atomic_load(s->waiter->stopped)) {
+        if (read_turn(&l, e) != 0)
+            return -1;
+        if (s->c->publication_skipped)
+            return err_set(e, ERR_SOURCE,
+                           "slot %s: the server skips a publication that does not exist, or did "
+                           "not yet exist at this position of WAL, and would leave out its "
+                           "changes; remedy: create the publication before the slot",
+                           s->slot);
+        int64_t deadline = settle(&l);
+        update_metrics(&l);
+        if (l.drained)
+            reading_round(&l.reading, PQsocket(s->c->pg), clock_mono_us());
+        poll_figures(&l, clock_mono_us());
+        if (l.drained || l.stalled)
+            sleep_until(&l, deadline);
+    }
+    return 0;
+}

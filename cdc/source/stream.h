@@ -1,0 +1,23 @@
+// The loop of one streaming connection: reads, decodes, appends, and answers the server on time.
+#pragma once
+
+#include "source/transaction.h"
+
+struct stream {
+    struct connection *c; // in COPY BOTH
+    struct waiter *waiter;
+    struct transaction *transaction;
+    struct ack *ack;
+    struct journal *journal;
+    struct lookup *lookup;
+    const char *slot;
+    lsn_t (*gate)(void *arg); // or NULL
+    void *gate_arg;
+    struct health *health;
+};
+
+// Streams until the connection ends or is stopped (then 0); -1: e says why it ended.
+int stream_run(struct stream *s, struct err *e) MUST_CHECK;
+// Sends a standby status if one is due; says when the next one is. For the time in which the loop
+// does not run (a look-up).
+int64_t stream_tick(struct stream *s);

@@ -1,0 +1,34 @@
+// From messages to entries: puts each transaction of the stream into batches and the batches into
+// the journal. Also decides what is old (dropped), what is not ours (skipped), and whether a
+// transaction that was cut by a lost connection comes again the same.
+#pragma once
+
+#include "source/ack.h"
+#include "source/relations.h"
+
+struct transaction_options {
+    const struct source_options *source;
+    struct journal *journal;
+    struct relations *relations;
+};
+
+struct transaction;
+
+struct transaction *transaction_new(const struct transaction_options *o);
+void transaction_free(struct transaction *t);
+// A connection was made: what the journal has is dropped when it comes again.
+void transaction_start(struct transaction *t, struct ack *ack);
+// The connection is gone: keeps whole transactions, cuts a part from the journal.
+void transaction_lost(struct transaction *t);
+// One pgoutput message. -1: the connection must be given up; transaction_lost comes next.
+int transaction_message(struct transaction *t, struct slice payload, int64_t send_time,
+                        struct err *e) MUST_CHECK;
+// A keepalive's position was read: whatever was cut and lies before it does not come again.
+void transaction_passed(struct transaction *t, lsn_t lsn);
+// The socket is drained: what is whole goes to the journal.
+void transaction_drained(struct transaction *t);
+// Nothing is in flight below lsn.
+void transaction_progress(struct transaction *t, lsn_t lsn);
+bool transaction_open(const struct transaction *t); // inside one
+// Commit time (wall, microseconds) of the last transaction that ended; 0: none yet.
+int64_t transaction_last_commit(const struct transaction *t);
