@@ -27,10 +27,12 @@ void catalog_free(struct catalog *c)
 {
     if (!c)
         return;
-    struct latest *l, *next;
-    HASH_ITER (hh, c->latest, l, next) {
-        HASH_DEL(c->latest, l);
+    struct latest *l = c->latest;
+    HASH_CLEAR(hh, c->latest); // the items stay, linked
+    while (l) {
+        struct latest *next = l->hh.next;
         free(l);
+        l = next;
     }
     uint32_t count = catalog_count(c);
     for (uint32_t i = 0; i < count; i++)

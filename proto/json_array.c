@@ -88,6 +88,26 @@ static bool dimensions_fit(struct array *a)
     return a->dimensions == 0 || product == a->count;
 }
 
+static bool array_field(struct array *a, const struct wire_field *f)
+{
+    if (f->number > 3) // of a later version
+        return true;
+    if (f->type != WIRE_LEN)
+        return false;
+    switch (f->number) {
+    case 1:
+        if (is_packed(a->element))
+            return count_packed(a, f->bytes);
+        a->count++;
+        return true;
+    case 2:
+        a->nulls = reader_of(f->bytes.p, f->bytes.n);
+        return true;
+    default:
+        return add_dimension(a, f->bytes);
+    }
+}
+
 static bool array_open(struct array *a, enum kind kind, struct slice message)
 {
     *a = (struct array){.element = (enum kind)(kind - KIND_ARRAY)};
@@ -96,17 +116,7 @@ static bool array_open(struct array *a, enum kind kind, struct slice message)
         a->values = in;
     struct wire_field f;
     while (wire_next(&in, &f)) {
-        if (f.number > 3)
-            continue; // of a later version
-        if (f.type != WIRE_LEN)
-            return false;
-        if (f.number == 1 && !is_packed(a->element))
-            a->count++;
-        else if (f.number == 1 && !count_packed(a, f.bytes))
-            return false;
-        else if (f.number == 2)
-            a->nulls = reader_of(f.bytes.p, f.bytes.n);
-        else if (f.number == 3 && !add_dimension(a, f.bytes))
+        if (!array_field(a, &f))
             return false;
     }
     next_null(a);

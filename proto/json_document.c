@@ -4,9 +4,9 @@
 
 struct document {
     const uint8_t *p, *end;
-    uint8_t *at;                           // where the next byte goes: never behind what was read
-    size_t depth;                          // open objects and arrays
-    uint8_t in_object[JSON_DEPTH_MAX / 8]; // a bit for each of them
+    uint8_t *at;                    // where the next byte goes: never behind what was read
+    size_t depth;                   // open objects and arrays
+    bool in_object[JSON_DEPTH_MAX]; // which of them each is
 };
 
 enum expect { EXPECT_VALUE, EXPECT_VALUE_OR_END, EXPECT_KEY, EXPECT_KEY_OR_END, EXPECT_NEXT };
@@ -69,7 +69,7 @@ static bool is_hex(uint8_t c)
 // What follows a backslash.
 static bool take_escape(struct document *d)
 {
-    if (d->p == d->end || !memchr("\"\\/bfnrtu", *d->p, 9))
+    if (d->p == d->end || *d->p == 0 || !strchr("\"\\/bfnrtu", *d->p))
         return false;
     bool code = *d->p == 'u';
     *d->at++ = *d->p++;
@@ -101,16 +101,13 @@ static bool open_nested(struct document *d, bool object)
 {
     if (d->depth == JSON_DEPTH_MAX)
         return false;
-    uint8_t bit = (uint8_t)(1 << d->depth % 8), *byte = &d->in_object[d->depth / 8];
-    *byte = object ? *byte | bit : *byte & (uint8_t)~bit;
-    d->depth++;
+    d->in_object[d->depth++] = object;
     return true;
 }
 
 static bool innermost_is_object(const struct document *d)
 {
-    size_t i = d->depth - 1;
-    return d->in_object[i / 8] >> i % 8 & 1;
+    return d->in_object[d->depth - 1];
 }
 
 // The start of a value; *expect becomes what follows.

@@ -118,19 +118,22 @@ static uint8_t *put_escape(uint8_t *at, uint8_t c)
         ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
     static const char hex[] = "0123456789abcdef";
     if (c >= 0x80) { // not UTF-8: U+FFFD
-        memcpy(at, "\xef\xbf\xbd", 3);
-        return at + 3;
+        *at++ = 0xef;
+        *at++ = 0xbf;
+        *at++ = 0xbd;
+        return at;
     }
     *at++ = '\\';
-    if (c >= 0x20) // a quote, a backslash
+    if (c >= 0x20) { // a quote, a backslash
         *at++ = c;
-    else if (short_form[c])
+    } else if (short_form[c]) {
         *at++ = (uint8_t)short_form[c];
-    else {
-        memcpy(at, "u00", 3);
-        at[3] = (uint8_t)hex[c >> 4];
-        at[4] = (uint8_t)hex[c & 15];
-        at += 5;
+    } else {
+        *at++ = 'u';
+        *at++ = '0';
+        *at++ = '0';
+        *at++ = (uint8_t)hex[c >> 4];
+        *at++ = (uint8_t)hex[c & 15];
     }
     return at;
 }
@@ -312,7 +315,7 @@ void double_text(struct buf *out, double v)
     bool everyday = v >= 1e-4 && v < 1e15;
     if (everyday && put_short_double(out, v))
         return;
-    char text[32], digits[20];
+    char text[32], digits[20] = "";
     // Normal numbers of up to 15 digits come out with trailing zeros, which are cut.
     for (int n = everyday ? 16 : fpclassify(v) == FP_SUBNORMAL ? 1 : 15;; n++) {
         snprintf(text, sizeof text, "%.*e", n - 1, v);
@@ -330,7 +333,7 @@ void float_text(struct buf *out, float f)
     f = fabsf(f);
     if (f >= 1e-4F && f < 1e6F && put_short_float(out, f))
         return;
-    char text[32], digits[20];
+    char text[32], digits[20] = "";
     for (int n = fpclassify(f) == FP_SUBNORMAL ? 1 : 6;; n++) {
         snprintf(text, sizeof text, "%.*e", n - 1, (double)f);
         if (n == 9 || strtof(text, NULL) == f)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <pthread.h>
 
 #include "proto/catalog.h"
 #include "proto/tuple.h"
@@ -236,13 +237,47 @@ static void test_catalog(void **state)
     catalog_free(c);
 }
 
+// Another thread sees every version that is counted, whole, while versions are added.
+static void *look_up(void *arg)
+{
+    const struct catalog *c = arg;
+    for (uint32_t count = 0; count < 3000;) {
+        count = catalog_count(c);
+        for (uint32_t id = count > 5 ? count - 5 : 1; id <= count; id++) {
+            const struct relation *r = catalog_get(c, id);
+            CHECK(r && r->id == id && strcmp(r->table, "public.t") == 0);
+        }
+    }
+    return NULL;
+}
+
+static void test_catalog_threads(void **state)
+{
+    (void)state;
+    struct catalog *c = catalog_new();
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, look_up, c), 0);
+    for (uint32_t id = 1; id <= 3000; id++) {
+        struct relation *r = relation_of(id, "t", 1);
+        relation_seal(r);
+        catalog_add(c, r);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    catalog_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quote),      cmocka_unit_test(test_match),
-        cmocka_unit_test(test_kinds),      cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_decode_cut), cmocka_unit_test(test_decode_nonsense),
-        cmocka_unit_test(test_same),       cmocka_unit_test(test_catalog),
+        cmocka_unit_test(test_quote),
+        cmocka_unit_test(test_match),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_decode_cut),
+        cmocka_unit_test(test_decode_nonsense),
+        cmocka_unit_test(test_same),
+        cmocka_unit_test(test_catalog),
+        cmocka_unit_test(test_catalog_threads),
     };
     return cmocka_run_group_tests_name("relation", tests, NULL, NULL);
 }
