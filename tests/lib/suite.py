@@ -140,7 +140,7 @@ class Suite:
 
 
 def fuzz_one(program, seconds):
-    """Runs a target: (name, whether all is well, text). What it finds is kept in build/fuzz/NAME."""
+    """Runs a target: (name, whether all is well, text). Finds are kept in build/fuzz/NAME."""
     name = program.name
     found = BUILD / "fuzz" / name
     found.mkdir(parents=True, exist_ok=True)
