@@ -1,0 +1,303 @@
+// The live page: connects to /v1/stream, shows the newest changes, resumes by cursor.
+// What comes in is counted at once; rows are made a few times a second and never more than
+// ROWS_AT_ONCE, so that a flood of changes costs the browser little.
+"use strict";
+
+const ROWS_MAX = 500; // kept in the table
+const ROWS_AT_ONCE = 100; // made in one go
+const RENDER_MS = 120;
+const KNOWN_ROWS_MAX = 5000; // rows remembered, to tell what an update changed
+const OPS = ["insert", "update", "delete", "truncate", "message", "read"];
+
+const $ = (id) => document.getElementById(id);
+const make = (tag, className, text) => {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+};
+
+let cursor = null; // where to resume
+let retryMs = 500;
+let everConnected = false;
+let paused = false;
+let selected = null; // a table, or null for all
+const ops = new Set(OPS);
+const tables = new Map(); // name -> {count, rate, last, button}
+const known = new Map(); // table and key -> row
+let waiting = []; // changes not shown yet, oldest first
+let skipped = 0;
+let total = 0;
+let lastTotal = 0;
+let rendering = false; // a frame was asked for
+
+// ---- connection ----
+
+function setBadge(id, state, text, title = "") {
+  $(id).dataset.state = state;
+  $(id).textContent = text;
+  $(id).title = title;
+}
+
+function notice(text, kind = "") {
+  $("notice").textContent = text;
+  $("notice").dataset.kind = kind;
+}
+
+function setHealth(state, text = "") {
+  setBadge("state", state, `source: ${state}`, text);
+}
+
+function connect() {
+  const from = cursor ?? new URLSearchParams(location.search).get("from") ?? "now";
+  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+  const url = `${scheme}//${location.host}/v1/stream?from=${encodeURIComponent(from)}`;
+  const socket = new WebSocket(url, "rowcast.v1.json");
+  setBadge("connection", "connecting", "connecting");
+  socket.onopen = () => {
+    retryMs = 500;
+    setBadge("connection", "connected", "connected");
+  };
+  socket.onmessage = (event) => take(JSON.parse(event.data), socket);
+  socket.onclose = () => {
+    setBadge("connection", "lost", "disconnected");
+    setHealth("unknown");
+    notice(everConnected ? "will resume where it stopped" : "trying again");
+    setTimeout(connect, retryMs * (0.5 + Math.random()));
+    retryMs = Math.min(retryMs * 2, 10000);
+  };
+}
+
+function take(frame, socket) {
+  switch (frame.type) {
+    case "batch":
+      frame.entries.forEach(takeEntry);
+      break;
+    case "hello":
+      setHealth(frame.state);
+      $("stream").textContent = `stream ${frame.stream}, timeline ${frame.timeline}, `
+        + frame.server;
+      break;
+    case "subscribed":
+      if (frame.recovered && everConnected) notice("resumed, nothing missed", "good");
+      else notice("");
+      everConnected = true;
+      cursor = frame.cursor;
+      frame.tables.forEach(tableOf);
+      break;
+    case "health":
+      setHealth(frame.state, frame.text);
+      break;
+    case "reset":
+      notice(`changes were missed: ${frame.text}`, "bad");
+      cursor = null;
+      known.clear();
+      socket.send(JSON.stringify({ subscribe: { from: "now" } }));
+      break;
+    case "error":
+      notice(frame.text, "bad");
+      break;
+  }
+}
+
+function takeEntry(entry) {
+  if (entry.cursor) cursor = entry.cursor;
+  if (entry.type === "gap") notice(`gap in the stream: ${entry.reason ?? ""}`, "bad");
+  if (entry.type === "restart") notice("a transaction was decoded again: it is repeated here");
+  if (!entry.op) return;
+  total++;
+  const name = entry.table ?? "(message)";
+  tableOf(name).count++;
+  const before = remember(entry);
+  if (!ops.has(entry.op) || (selected && selected !== name)) return;
+  waiting.push({ entry, before });
+  if (waiting.length > 2 * ROWS_MAX) {
+    skipped += waiting.length - ROWS_MAX;
+    waiting = waiting.slice(-ROWS_MAX);
+  }
+}
+
+// ---- what an update changed ----
+
+// The row before this change, if it is known: from the change itself or from an earlier one.
+function remember(change) {
+  if (!change.key && !change.row) return null;
+  const id = change.table + JSON.stringify(change.key ?? keyOf(change));
+  const before = change.old ?? known.get(id) ?? null;
+  known.delete(id);
+  if (change.row && change.op !== "delete") known.set(id, { ...before, ...change.row });
+  if (known.size > KNOWN_ROWS_MAX) known.delete(known.keys().next().value);
+  return change.op === "update" ? before : null;
+}
+
+function keyOf(change) {
+  return change.key ?? change.row ?? {};
+}
+
+// ---- tables ----
+
+function tableOf(name) {
+  let table = tables.get(name);
+  if (table) return table;
+  const item = make("li");
+  const button = make("button");
+  button.type = "button";
+  button.title = name;
+  button.append(make("span", "name", name), make("span", "number", "0/s"));
+  button.onclick = () => select(selected === name ? null : name);
+  item.append(button);
+  table = { count: 0, last: 0, item, button };
+  tables.set(name, table);
+  const names = [...tables.keys()].sort();
+  const after = tables.get(names[names.indexOf(name) + 1]);
+  $("tables").insertBefore(item, after ? after.item : null);
+  filterTables();
+  return table;
+}
+
+function filterTables() {
+  const text = $("filter").value.toLowerCase();
+  for (const [name, table] of tables) table.item.hidden = !name.toLowerCase().includes(text);
+}
+
+function select(name) {
+  selected = name;
+  for (const [other, table] of tables) {
+    table.button.setAttribute("aria-pressed", other === selected);
+  }
+  refilter();
+}
+
+function refilter() {
+  const shows = (op, table) => ops.has(op) && (!selected || selected === table);
+  waiting = waiting.filter(({ entry }) => shows(entry.op, entry.table));
+  for (const row of $("changes").tBodies[0].rows) {
+    row.hidden = !shows(row.dataset.op, row.dataset.table);
+  }
+}
+
+function showRates() {
+  for (const table of tables.values()) {
+    table.button.lastChild.textContent = `${table.count - table.last}/s`;
+    table.last = table.count;
+  }
+  $("rate").textContent = `${(total - lastTotal).toLocaleString()}/s`;
+  lastTotal = total;
+}
+
+// ---- changes ----
+
+const short = (value, max = 60) => {
+  const text = value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
+  return text.length > max ? text.slice(0, max) + "\u2026" : text;
+};
+
+function columnElement(name, value, before) {
+  const element = make("span", "column", `${name} `);
+  if (before !== undefined && short(before, 1e6) !== short(value, 1e6)) {
+    element.classList.add("changed");
+    element.append(make("s", "", short(before, 30)), " ");
+  }
+  element.append(make("span", "value", short(value)));
+  return element;
+}
+
+function columnsCell(entry, before) {
+  const cell = make("td", "columns");
+  const row = entry.row ?? (entry.op === "delete" ? entry.old : null) ?? {};
+  const names = Object.keys(row).filter((name) => entry.op !== "insert" || row[name] !== null);
+  const changed = (name) => before && name in before
+    && JSON.stringify(before[name]) !== JSON.stringify(row[name]);
+  names.sort((a, b) => Boolean(changed(b)) - Boolean(changed(a)));
+  for (const name of names.slice(0, 12)) {
+    if (!(name in (entry.key ?? {})) || changed(name)) {
+      cell.append(columnElement(name, row[name], before?.[name]));
+    }
+  }
+  if (entry.op === "truncate") cell.append(entry.tables.join(", "));
+  if (entry.op === "message") cell.append(`${entry.prefix}: ${short(entry.content)}`);
+  if (entry.omitted) cell.append(make("span", "column", `omitted: ${entry.omitted.join(", ")}`));
+  return cell;
+}
+
+function rowElement({ entry, before }, below) {
+  const row = make("tr", "fresh");
+  row.dataset.op = entry.op;
+  row.dataset.table = entry.table ?? "(message)";
+  row.dataset.lsn = entry.lsn;
+  const same = below && below.dataset.lsn === entry.lsn;
+  if (same) below.classList.add("same");
+  else if (below) row.classList.add("first");
+  const time = entry.time ? new Date(entry.time) : null;
+  const clock = time ? time.toLocaleTimeString([], { hour12: false }) + "."
+    + String(time.getMilliseconds()).padStart(3, "0") : "";
+  const key = Object.values(entry.key ?? {}).map((value) => short(value, 40)).join(", ");
+  row.append(make("td", "time", clock), make("td", "op", entry.op),
+    make("td", "table", entry.table ?? ""), make("td", "key", key), columnsCell(entry, before),
+    make("td", "transaction", entry.xid ? `xid ${entry.xid}` : ""));
+  row.onclick = () => show(entry);
+  return row;
+}
+
+function render() {
+  rendering = false;
+  if (paused || waiting.length === 0) return;
+  const body = $("changes").tBodies[0];
+  if (waiting.length > ROWS_AT_ONCE) skipped += waiting.length - ROWS_AT_ONCE;
+  const changes = waiting.slice(-ROWS_AT_ONCE);
+  waiting = [];
+  const rows = [];
+  let below = body.rows[0];
+  for (const change of changes) {
+    below = rowElement(change, below);
+    rows.push(below);
+  }
+  body.prepend(...rows.reverse());
+  while (body.rows.length > ROWS_MAX) body.lastChild.remove();
+  $("empty").hidden = true;
+  $("skipped").hidden = skipped === 0;
+  $("skipped").textContent = `${skipped.toLocaleString()} more changes came too fast to be shown; `
+    + "all were counted.";
+}
+
+function show(entry) {
+  $("detail-title").textContent = `${entry.op} ${entry.table ?? ""} at ${entry.lsn}`;
+  $("detail-json").textContent = JSON.stringify(entry, null, 2);
+  $("detail").showModal();
+}
+
+// ---- set-up ----
+
+for (const op of OPS) {
+  const box = make("input");
+  box.type = "checkbox";
+  box.checked = true;
+  box.value = op;
+  box.onchange = () => {
+    if (box.checked) ops.add(op);
+    else ops.delete(op);
+    refilter();
+  };
+  const label = make("label");
+  label.append(box, op);
+  $("ops").append(label);
+}
+$("filter").oninput = filterTables;
+$("pause").onclick = () => {
+  paused = !paused;
+  $("pause").setAttribute("aria-pressed", paused);
+  $("pause").textContent = paused ? "Resume" : "Pause";
+};
+$("clear").onclick = () => {
+  $("changes").tBodies[0].replaceChildren();
+  waiting = [];
+  skipped = 0;
+  $("skipped").hidden = true;
+  $("empty").hidden = false;
+};
+setInterval(() => { // a page in the background gets no frames: let no more than one wait
+  if (!rendering) requestAnimationFrame(render);
+  rendering = true;
+}, RENDER_MS);
+setInterval(showRates, 1000);
+connect();
