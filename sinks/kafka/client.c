@@ -83,7 +83,7 @@ static const char *const defaults[][2] = {
     {"reconnect.backoff.ms", "50"},
     {"reconnect.backoff.max.ms", "1000"},
     {"queue.buffering.max.kbytes", "16384"},
-    {"queue.buffering.max.messages", "20000"},
+    {"queue.buffering.max.messages", "5000"},
 };
 
 static const char *const fixed[][2] = {

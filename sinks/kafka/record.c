@@ -106,7 +106,7 @@ void encoder_free(struct encoder *x)
 {
     struct buf *bufs[] = {&x->cursor,  &x->lsn,          &x->xid,       &x->keys[0],
                           &x->keys[1], &x->values[0],    &x->values[1], &x->row_key,
-                          &x->exact,   &x->cursor_value, &x->ordinal,   &x->relation};
+                          &x->exact,   &x->cursor_value, &x->relation};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);
 }
@@ -161,18 +161,11 @@ static void put_headers(struct encoder *x, struct record *rec, const struct rela
         buf_putc(&x->cursor_value, '.');
         put_hex(&x->cursor_value, x->context.begin.attempt);
     }
-    buf_clear(&x->ordinal);
-    buf_put_u64(&x->ordinal, c->ordinal);
     add_header(rec, "op", slice_of(op_name(op)));
-    if (r) {
-        buf_clear(&x->relation);
-        buf_put_u64(&x->relation, r->id);
+    if (r)
         add_header(rec, "table", slice_of(r->table));
-        add_header(rec, "relation", buf_slice(&x->relation));
-    }
     add_header(rec, "cursor", buf_slice(&x->cursor_value));
     add_header(rec, "lsn", buf_slice(&x->lsn));
-    add_header(rec, "ordinal", buf_slice(&x->ordinal));
     if (x->context.begin.xid)
         add_header(rec, "xid", buf_slice(&x->xid));
     if (x->context.begin.origin.n)

@@ -17,7 +17,7 @@ struct header {
     const char *name; // a literal
     struct slice value;
 };
-#define HEADERS_MAX 12
+#define HEADERS_MAX 10
 
 struct record {
     struct slice key, value; // p NULL: null
@@ -62,7 +62,7 @@ struct encoder {
     // headers that are the same in a whole transaction
     struct buf cursor, lsn, xid; // the cursor without its ordinal
     // scratch of the last change's records
-    struct buf keys[2], values[2], row_key, exact, cursor_value, ordinal, relation;
+    struct buf keys[2], values[2], row_key, exact, cursor_value;
 };
 
 void encoder_init(struct encoder *x, const struct format *format, bool tombstones,
