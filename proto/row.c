@@ -121,7 +121,9 @@ int row_encode(struct row_out *out, const struct row_map *map, const struct tupl
         const struct value *v = &t->values[f->index];
         if (unlikely(v->state == VALUE_UNCHANGED)) {
             if (part != ROW_AFTER)
-                return err_set(e, ERR_DATA, "an unchanged value in a key or an old row: column %s",
+                return err_set(e, ERR_DATA,
+                               "the server left out the value of column %s in a key or an old row; "
+                               "remedy: update PostgreSQL to its newest minor release",
                                map->columns[f->index]->name);
             if (old && old->values[f->index].state == VALUE_TEXT)
                 v = &old->values[f->index];

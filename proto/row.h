@@ -14,9 +14,10 @@ struct row_field; // what row_encode must know of a column, in the order of the 
 // and columns, which must outlive the map, and then calls row_map_init.
 struct row_map {
     uint16_t n;                                // columns of the wire tuple
-    const struct column *columns[COLUMNS_MAX]; // NULL: excluded
     uint16_t field_count;                      // row_map_init's: columns that are not excluded
     struct row_field *fields;                  // owned
+    const struct column *columns[COLUMNS_MAX]; // NULL: excluded; last, so that a map may be
+                                               // allocated for n of them only
 };
 void row_map_init(struct row_map *map);
 void row_map_fini(struct row_map *map); // frees what row_map_init made; may be called twice
@@ -33,6 +34,6 @@ void row_out_fini(struct row_out *out);
 // Encodes the tuple's columns (ROW_KEY: only key columns) into out, which the caller clears.
 // Values that their kind cannot hold go to `exact`; `old` (or NULL) fills unchanged values.
 // Fields come in ascending number, so equal rows have equal bytes. -1: column count differs, or an
-// unchanged value in a key or old row, where PostgreSQL never puts one.
+// unchanged value in a key or old row, where PostgreSQL puts none (since February 2022).
 int row_encode(struct row_out *out, const struct row_map *map, const struct tuple *t,
                const struct tuple *old, enum row_part part, struct err *e) MUST_CHECK;
