@@ -78,6 +78,7 @@ static int set_property(rd_kafka_conf_t *conf, const char *text, struct err *e)
 static const char *const defaults[][2] = {
     {"client.id", "rowcast"},
     {"linger.ms", "2"},
+    {"compression.codec", "lz4"},
     {"socket.nagle.disable", "true"},
     {"socket.keepalive.enable", "true"},
     {"reconnect.backoff.ms", "50"},

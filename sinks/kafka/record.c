@@ -104,9 +104,8 @@ void encoder_init(struct encoder *x, const struct format *format, bool tombstone
 
 void encoder_free(struct encoder *x)
 {
-    struct buf *bufs[] = {&x->cursor,  &x->lsn,          &x->xid,       &x->keys[0],
-                          &x->keys[1], &x->values[0],    &x->values[1], &x->row_key,
-                          &x->exact,   &x->cursor_value, &x->relation};
+    struct buf *bufs[] = {&x->cursor,    &x->lsn,       &x->xid,     &x->keys[0], &x->keys[1],
+                          &x->values[0], &x->values[1], &x->row_key, &x->exact,   &x->cursor_value};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);
 }
