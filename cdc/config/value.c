@@ -75,7 +75,7 @@ bool duration_parse(const char *text, int64_t *ret_us)
     return unit_parse(text, duration_units, ARRAY_LEN(duration_units), ret_us);
 }
 
-bool integer_parse(const char *text, int64_t *ret_v)
+bool option_integer_parse(const char *text, int64_t *ret_v)
 {
     int64_t v;
     const char *rest;
@@ -187,7 +187,7 @@ static bool number_set(const struct option_info *o, const char *text, int64_t *f
     }
     bool ok = o->type == OPTION_BYTES      ? bytes_parse(text, &v)
               : o->type == OPTION_DURATION ? duration_parse(text, &v)
-                                           : integer_parse(text, &v);
+                                           : option_integer_parse(text, &v);
     if (!ok || v < o->min || v > o->max)
         return false;
     *field = v;

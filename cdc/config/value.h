@@ -8,7 +8,7 @@
 bool bytes_parse(const char *text, int64_t *ret_bytes);
 // "250ms", "20s", "5min", "24h", "7d".
 bool duration_parse(const char *text, int64_t *ret_us);
-bool integer_parse(const char *text, int64_t *ret_v);
+bool option_integer_parse(const char *text, int64_t *ret_v);
 // on, off, yes, no, true, false.
 bool boolean_parse(const char *text, bool *ret_v);
 
