@@ -1,0 +1,158 @@
+// The inside of a journal, for the files of this folder. Locks, in the order in which they may be
+// taken: wake_lock, lock, then those inside segments and the frame cache.
+#pragma once
+
+#include "base/metrics.h"
+#include "journal/frame_cache.h"
+#include "journal/journal.h"
+#include "journal/relations.h"
+#include "journal/segments.h"
+#include "journal/tail.h"
+
+#include <zstd.h>
+
+#define UNWRITTEN_BYTES_MAX (UINT64_C(16) << 20) // beyond it the source stops reading
+#define STAGE_BYTES         (UINT64_C(1) << 20)  // gathered for one write
+#define FULL_RETRY_US       INT64_C(1000000)
+#define COMPRESSION_DEFAULT 1
+
+// A transaction that is appended in part.
+struct open_txn {
+    struct journal_cut cut; // what a cut would take; lsn 0: none is open
+    uint64_t seq;           // of its first batch
+    struct position before; // the last position before it
+    uint32_t before_attempt;
+};
+
+// What the next frame's header needs of those before it.
+struct frame_context {
+    struct place txn;     // the first frame of the transaction being written
+    struct position last; // of the newest frame
+    lsn_t watermark;
+};
+
+// The newest segment, as its thread writes it.
+struct writer {
+    int fd;            // -1: none yet
+    uint64_t good;     // bytes of whole frames in the file
+    uint64_t good_seq; // the last of them
+    uint64_t durable_seq;
+    struct buf stage; // what comes at `at`
+    uint64_t at;
+    ZSTD_CCtx *zstd;
+    struct frame_context context; // behind the newest frame staged
+};
+
+struct journal_metrics {
+    struct metric *bytes, *segments, *oldest_age, *unwritten, *readers, *synced;
+    struct metric *frames, *fsyncs, *restarts, *cuts;
+    struct histogram *fsync_time;
+};
+
+struct journal {
+    struct journal_options o;
+    char *dir;
+    int dirfd, lock_fd;
+    struct journal_identity id;
+    bool has_id;
+    uint32_t timeline_before;           // the one before id.timeline, or 0
+    struct position timeline_before_at; // up to here its cursors go on
+    struct catalog *catalog;
+    struct relations_file relations;
+    struct segments segments;
+    struct frame_cache cache;
+    pthread_mutex_t large_lock; // one frame beyond the cache's budget is read at a time
+    struct journal_metrics metrics;
+
+    pthread_mutex_t lock; // around everything from here to wake_lock
+    pthread_cond_t work;  // the writer has something to do
+    pthread_cond_t idle;  // the writer stands still
+    struct tail tail;
+    uint64_t visible_seq; // readers may have up to here
+    uint64_t written_seq; // in the files, synced
+    size_t unwritten;     // bytes of batches that are not
+    bool held;
+    struct position last, visible_last;
+    uint32_t last_attempt, visible_attempt;
+    struct position floor; // what lies before the oldest frame kept
+    lsn_t appended;
+    uint64_t appended_count; // batches in this process
+    lsn_t watermark;
+    struct open_txn open;
+    struct journal_cut pending;
+    uint64_t epoch; // counts cuts
+    bool writer_busy, stop, retain_now;
+    bool disk_full, size_full;
+    bool failed;
+    struct err failure;
+    bool waiting;    // some reader waits to be woken
+    struct writer w; // the writer's while it is busy; else under the lock
+    pthread_t thread;
+    bool thread_runs;
+
+    pthread_mutex_t wake_lock; // around the list (with `lock` too where it changes) and the calls
+    struct journal_reader *readers;
+    void (*on_durable)(void *arg);
+    void *on_durable_arg;
+};
+
+struct journal_reader {
+    struct journal_reader *next;
+    struct journal *j;
+    char *name;
+    void (*wake)(void *arg);
+    void *wake_arg;
+    bool gating;
+    _Atomic bool wants_wake;
+    // under the journal's lock:
+    uint64_t seq; // of the next batch
+    struct position acknowledged;
+    // the reading thread's:
+    struct position start, at, skip;
+    uint32_t attempt; // of the transaction that `at` is in
+    uint32_t start_attempt;
+    bool before_first; // opened when nothing was kept: the first batch tells whether it is a gap
+    bool expired;
+    int fd; // of the segment being read, or -1
+    struct segment segment;
+    struct place place; // of the frame `place.seq`, as of `place_epoch`
+    uint64_t place_epoch;
+};
+
+// ---- opening (journal.c, recover.c) ----
+
+// Everything but the segments' contents: lock, identity, pending cut, relation versions, the list.
+int journal_open_files(const struct journal_options *o, struct journal **ret_j,
+                       struct err *e) MUST_CHECK;
+int pending_load(struct journal *j, struct err *e) MUST_CHECK;
+// Brings the files to the last whole transaction and fills writer, positions and pending cut.
+int recover(struct journal *j, struct err *e) MUST_CHECK;
+// Writes j->pending to its file, or removes the file when there is none.
+int pending_save(struct journal *j, struct err *e) MUST_CHECK;
+// What must be verified when this transaction comes again. A record of the same attempt that nobody
+// has answered stays: it is what readers have seen.
+void pending_take(struct journal *j, const struct journal_cut *cut);
+
+// ---- writing (writer.c) ----
+
+void *writer_main(void *arg);
+void writer_free(struct writer *w);
+// A failure that nothing mends: kept, logged once, and the writer stops.
+void journal_fail(struct journal *j, const struct err *e);
+
+// Where a journal begins whose first batch is b: what lies before is not known.
+struct position batch_floor(const struct batch *b);
+
+// ---- retention (retention.c) ----
+
+// Removes old segments by size and age. The journal's thread, not locked.
+void retention_run(struct journal *j);
+// Fills j->floor from the oldest segment. Opening, or the journal's thread, not locked.
+int floor_load(struct journal *j, struct err *e) MUST_CHECK;
+
+// ---- readers (journal_reader.c) ----
+
+// Sends readers behind `from` back to it. Locked by the caller, who holds wake_lock too.
+void readers_go_back(struct journal *j, uint64_t from);
+// Wakes readers that wait. Not locked.
+void readers_wake(struct journal *j);
