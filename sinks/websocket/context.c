@@ -6,6 +6,8 @@
 #include "sinks/websocket/session.h"
 
 #include <libwebsockets.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define HEADER_SECONDS    15  // for a client to finish its request's headers
@@ -138,6 +140,8 @@ static void *serve(void *arg)
     // No reader may wake a context that is being destroyed.
     for (struct session *s = c->sessions; s; s = s->next)
         session_end(s);
+    uint64_t one = 1;
+    (void)!write(c->done, &one, sizeof one);
     return NULL;
 }
 
@@ -245,6 +249,7 @@ int context_new(struct server *server, struct context **ret_c, struct err *e)
     c->server = server;
     pthread_mutex_init(&c->lock, NULL);
     c->position = UINT64_MAX;
+    c->done = eventfd(0, EFD_CLOEXEC);
     c->scratch = xmalloc(SCRATCH_HEADROOM + SCRATCH_BYTES);
     frame_maker_init(&c->frames, journal_catalog(server->journal), server->o.frame_bytes_max);
     c->frames.borrow = server->context_count == 1;
@@ -266,13 +271,19 @@ int context_new(struct server *server, struct context **ret_c, struct err *e)
     return 0;
 }
 
+static void join(struct context *c)
+{
+    health_unwatch(c->server->o.health, context_wake, c);
+    CHECK(pthread_join(c->thread, NULL) == 0);
+    c->running = false;
+}
+
 void context_wait(struct context *c, int64_t deadline_us)
 {
-    struct timespec until = {deadline_us / 1000000, deadline_us % 1000000 * 1000};
-    if (pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
-        health_unwatch(c->server->o.health, context_wake, c);
-        c->running = false;
-    }
+    int64_t left_us = deadline_us - clock_mono_us();
+    struct pollfd done = {.fd = c->done, .events = POLLIN};
+    if (poll(&done, 1, left_us > 0 ? (int)(left_us / 1000) : 0) > 0)
+        join(c);
 }
 
 void context_free(struct context *c)
@@ -280,11 +291,10 @@ void context_free(struct context *c)
     if (!c)
         return;
     if (c->running) {
-        health_unwatch(c->server->o.health, context_wake, c);
         c->stopped = true;
         c->woken = false;
         context_wake(c);
-        CHECK(pthread_join(c->thread, NULL) == 0);
+        join(c);
     }
     if (c->lws)
         lws_context_destroy(c->lws); // closes what is open
@@ -296,6 +306,8 @@ void context_free(struct context *c)
         close(fd);
     }
     buf_free(&c->given);
+    if (c->done >= 0)
+        close(c->done);
     pthread_mutex_destroy(&c->lock);
     free(c->timer);
     free(c->scratch);

@@ -48,6 +48,7 @@ struct context {
     struct lws_sorted_usec_list *timer;
     pthread_t thread;
     bool running;
+    int done;              // an eventfd: the thread has ended
     _Atomic bool woken;    // a wake is under way
     _Atomic bool stopping; // close all sessions, then end
     _Atomic bool stopped;  // end at once

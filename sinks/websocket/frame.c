@@ -347,6 +347,22 @@ static int reduced(struct making *m, const struct entry *e, size_t limit, struct
     return batch_parse(data, all.n, ret_b, err);
 }
 
+// Counted and logged once, however many forms and selections it is rendered for.
+static void note_omitted(struct making *m, const struct entry *e)
+{
+    struct position at = {m->lsn, e->ordinal};
+    if (position_cmp(at, m->fm->omitted_at) <= 0)
+        return;
+    m->fm->omitted_at = at;
+    metric_add(m->fm->omitted, 1);
+    char lsn[LSN_TEXT_MAX];
+    const struct relation *r = catalog_get(m->fm->catalog, e->relation);
+    log_warn("a change is too large for a frame: sending it without its large columns",
+             "sink=websocket lsn=%s seq=%lu table=%s bytes=%u frame_bytes_max=%zu",
+             lsn_text(m->lsn, lsn), (unsigned long)e->ordinal, log_quote(r ? r->table : ""),
+             e->end - e->body, m->fm->frame_bytes_max);
+}
+
 // A change that is too large, with as much of it as fits.
 static int put_reduced(struct making *m, const struct entry *e, size_t start, struct err *err)
 {
@@ -367,13 +383,7 @@ static int put_reduced(struct making *m, const struct entry *e, size_t start, st
         m->out->n--; // json_change does not know that a message's content can be left out
         buf_puts(m->out, ",\"omitted\":[\"content\"]}");
     }
-    metric_add(m->fm->omitted, 1);
-    char lsn[LSN_TEXT_MAX];
-    const struct relation *r = catalog_get(m->fm->catalog, e->relation);
-    log_warn("a change is too large for a frame: sending it without its large columns",
-             "sink=websocket lsn=%s seq=%lu table=%s bytes=%u frame_bytes_max=%zu",
-             lsn_text(m->lsn, lsn), (unsigned long)e->ordinal, log_quote(r ? r->table : ""),
-             e->end - e->body, m->fm->frame_bytes_max);
+    note_omitted(m, e);
     return 0;
 }
 

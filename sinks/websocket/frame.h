@@ -52,10 +52,11 @@ struct frame_view; // a batch and what was made of it
 
 struct frame_maker {
     const struct catalog *catalog;
-    struct json_context json; // stream and timeline kept up to date by the owner
-    bool borrow;              // the batch's headroom is ours to write: there is one context
-    size_t frame_bytes_max;   // a change above it loses its large columns
-    struct metric *omitted;   // changes that did
+    struct json_context json;   // stream and timeline kept up to date by the owner
+    bool borrow;                // the batch's headroom is ours to write: there is one context
+    size_t frame_bytes_max;     // a change above it loses its large columns
+    struct metric *omitted;     // changes that did
+    struct position omitted_at; // the newest of them
     struct frame_view *views[FRAME_VIEWS_MAX];
     unsigned newest;
     size_t kept_bytes;

@@ -2,16 +2,23 @@
 
 #include <strings.h>
 
-// The name in "name", "name:port", "[v6]" or "[v6]:port".
+// The name in "name", "name:port", "[v6]" or "[v6]:port"; empty when it is anything else, such as
+// the values of two Host headers put together.
 static struct slice host_name(const char *host)
 {
+    const char *name = host, *rest;
     if (host[0] == '[') {
-        const char *close = strchr(host, ']');
-        if (!close)
+        name++;
+        rest = name + strspn(name, "0123456789abcdefABCDEF:.");
+        if (*rest++ != ']')
             return (struct slice){(const uint8_t *)host, 0};
-        return (struct slice){(const uint8_t *)host + 1, (size_t)(close - host - 1)};
+    } else {
+        rest = name + strcspn(name, ":, \t/@[]");
     }
-    return (struct slice){(const uint8_t *)host, strcspn(host, ":")};
+    size_t n = (size_t)(rest - name) - (host[0] == '[');
+    if (*rest == ':')
+        rest += 1 + strspn(rest + 1, "0123456789");
+    return (struct slice){(const uint8_t *)name, *rest ? 0 : n};
 }
 
 static bool name_is(struct slice name, const char *text)

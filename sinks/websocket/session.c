@@ -399,6 +399,7 @@ static void take_frame(struct session *s, struct subscription *sub)
     sub->frame = NULL;
     s->frame = f;
     s->frame_of = sub->sel;
+    s->live = sub->live;
     s->sent = 0;
     uint32_t i = 0;
     while (i < f->use_count && known(s, f->uses[i]))
@@ -498,7 +499,7 @@ static void frame_sent(struct session *s)
     metric_add(c->server->metrics.frames, 1);
     metric_add(c->server->metrics.changes, f->changes);
     // Once a batch, and not for those who catch up.
-    if (f->commit_time_us && position_cmp(f->last, c->observed) > 0) {
+    if (s->live && f->commit_time_us && position_cmp(f->last, c->observed) > 0) {
         c->observed = f->last;
         int64_t us = clock_wall_us() - f->commit_time_us;
         histogram_observe(c->server->metrics.latency, us > 0 ? us : 0);

@@ -25,6 +25,7 @@ struct session {
     struct frame *frame;           // of entries, on its way
     struct frame *relations;       // to be sent before it
     struct selection *frame_of;    // whose frame it is; only compared
+    bool live;                     // it is of a subscription that keeps up
     size_t sent;                   // bytes of a frame that goes out in fragments
     struct buf in;                 // a client's message that is not whole yet
     uint8_t *known;                // bits by relation version: told on this connection

@@ -46,6 +46,7 @@ static bool queue_pull(struct subscription *s)
     if (s->ended != READ_BATCH)
         return false;
     s->slow = b->sealed_us == 0;
+    s->live = s->live && !s->slow;
     s->queue.batch[s->queue.n] = b;
     s->queue.skip[s->queue.n++] = journal_reader_skip(s->reader);
     return true;
@@ -138,6 +139,7 @@ static enum subscription_state behind_queue(struct subscription *s, struct frame
     default:
         s->ended = READ_BATCH;
         s->slow = false;
+        s->live = true;
         if (!s->ask || (s->open && s->got))
             return SUBSCRIPTION_TAIL;
         s->ask = false;

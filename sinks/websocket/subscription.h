@@ -28,6 +28,7 @@ struct subscription {
     bool got;               // something of the open transaction
     bool open;              // the last frame ended inside a transaction
     bool ask;               // the client wants a progress
+    bool live;              // was at the tail, and has kept up since
     bool slow;              // reads what is not in memory any more
     lsn_t open_lsn;         // of that transaction
     struct position at;     // of the last entry passed
