@@ -32,6 +32,7 @@ struct frame *frame_unref(struct frame *f)
     batch_unref(f->borrowed);
     for (uint32_t i = 0; i < f->more_count; i++)
         batch_unref(f->more[i]);
+    free(f->more);
     buf_free(&f->own);
     free(f->uses);
     free(f);
@@ -527,6 +528,7 @@ static int make_own(struct making *m, struct batch *const *batches, size_t count
 {
     struct frame *f = m->f;
     open_frame(f, m->sel);
+    f->more = count > 1 ? xmalloc((count - 1) * sizeof *f->more) : NULL;
     m->out = &f->own;
     size_t empty = f->own.n;
     for (size_t i = 0; i < count; i++) {

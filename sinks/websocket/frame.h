@@ -14,7 +14,7 @@
 #define FRAME_HEADROOM    64          // for a WebSocket header, as in front of a batch
 #define FRAME_SMALL_BYTES (64 << 10)  // below it a frame takes another batch in
 #define FRAME_LARGE_BYTES (256 << 10) // above it a batch is cut into several frames
-#define FRAME_BATCHES_MAX 16          // in one frame
+#define FRAME_BATCHES_MAX 128         // in one frame
 #define FRAME_VIEWS_MAX   64          // batches whose frames are kept
 #define FRAME_KEPT_BYTES  (8 << 20)   // and how many bytes of them
 
@@ -34,7 +34,7 @@ struct frame {
     uint8_t *data;  // payload; FRAME_HEADROOM bytes of room before it; NULL: nothing to send
     size_t n;
     // the batches that went in after the first one, and where it ends
-    struct batch *more[FRAME_BATCHES_MAX - 1];
+    struct batch **more;
     uint32_t more_count;
     uint32_t next_entry; // of the last batch; 0: all of it
     bool got;            // as key.got, behind the frame

@@ -23,18 +23,23 @@ struct subscription *subscription_new(struct selection *sel, struct journal_read
 
 static void queue_drop(struct subscription *s, uint32_t count)
 {
-    CHECK(count <= s->queue.n);
+    struct queue *q = s->queue;
+    CHECK(q && count <= q->n);
     for (uint32_t i = 0; i < count; i++)
-        batch_unref(s->queue.batch[i]);
-    uint32_t rest = s->queue.n -= count;
-    memmove(s->queue.batch, s->queue.batch + count, rest * sizeof *s->queue.batch);
-    memmove(s->queue.skip, s->queue.skip + count, rest * sizeof *s->queue.skip);
+        batch_unref(q->batch[i]);
+    q->n -= count;
+    memmove(q->batch, q->batch + count, q->n * sizeof *q->batch);
+    memmove(q->skip, q->skip + count, q->n * sizeof *q->skip);
+    if (q->n == 0) {
+        free(q);
+        s->queue = NULL;
+    }
 }
 
 // One more batch into the queue; false when something else came (it stands in s->ended).
 static bool queue_pull(struct subscription *s)
 {
-    if (s->ended != READ_BATCH || s->queue.n == FRAME_BATCHES_MAX)
+    if (s->ended != READ_BATCH || (s->queue && s->queue->n == FRAME_BATCHES_MAX))
         return false;
     struct batch *b;
     struct err e;
@@ -47,29 +52,35 @@ static bool queue_pull(struct subscription *s)
         return false;
     s->slow = b->sealed_us == 0;
     s->live = s->live && !s->slow;
-    s->queue.batch[s->queue.n] = b;
-    s->queue.skip[s->queue.n++] = journal_reader_skip(s->reader);
+    if (!s->queue) {
+        s->queue = xmalloc(sizeof *s->queue);
+        s->queue->n = 0;
+    }
+    struct queue *q = s->queue;
+    q->batch[q->n] = b;
+    q->skip[q->n++] = journal_reader_skip(s->reader);
     return true;
 }
 
-// Whether something of queue.batch[i] was had before: then its frame is this client's alone.
-static bool queue_skips(const struct subscription *s, uint32_t i)
+// Whether something of the queue's batch i was had before: then its frame is this client's alone.
+static bool queue_skips(const struct queue *q, uint32_t i)
 {
-    return position_cmp(s->queue.batch[i]->first, s->queue.skip[i]) <= 0;
+    return position_cmp(q->batch[i]->first, q->skip[i]) <= 0;
 }
 
 // As many batches as make a frame of a good size, if they are there already. Returns how many.
 static uint32_t queue_fill(struct subscription *s)
 {
+    struct queue *q = s->queue;
     size_t n = 0;
-    for (uint32_t i = 0; i < s->queue.n; i++)
-        n += s->queue.batch[i]->n;
+    for (uint32_t i = 0; i < q->n; i++)
+        n += q->batch[i]->n;
     while (n < FRAME_SMALL_BYTES && queue_pull(s))
-        n += s->queue.batch[s->queue.n - 1]->n;
+        n += q->batch[q->n - 1]->n;
     if (s->ended == READ_TAIL) // asked again before it is believed: a wake may have come since
         s->ended = READ_BATCH;
     uint32_t count = 1;
-    while (count < s->queue.n && !queue_skips(s, count))
+    while (count < q->n && !queue_skips(q, count))
         count++;
     return count;
 }
@@ -83,9 +94,9 @@ static void passed(struct subscription *s, lsn_t lsn, lsn_t told)
 // Takes queue[0] off when it has nothing for this client.
 static bool skip_batch(struct subscription *s, struct frame_maker *fm)
 {
-    struct batch *b = s->queue.batch[0];
+    struct batch *b = s->queue->batch[0];
     lsn_t lsn = 0;
-    if (s->got || s->queue.entry > 0 || !frame_nothing(fm, s->sel, b, &lsn))
+    if (s->got || s->entry > 0 || !frame_nothing(fm, s->sel, b, &lsn))
         return false;
     passed(s, lsn, 0);
     s->at = b->last;
@@ -98,10 +109,10 @@ static bool skip_batch(struct subscription *s, struct frame_maker *fm)
 static int take_frame(struct subscription *s, struct frame_maker *fm, struct err *e)
 {
     uint32_t count = queue_fill(s);
-    bool skips = queue_skips(s, 0);
-    struct frame_key key = {s->sel, s->queue.entry, s->got || (s->sel->everything && !skips)};
-    struct frame *f = skips ? NULL : frame_find(fm, &key, s->queue.batch, count);
-    if (!f && frame_make(fm, &key, s->queue.batch, count, s->queue.skip[0], &f, e) != 0)
+    bool skips = queue_skips(s->queue, 0);
+    struct frame_key key = {s->sel, s->entry, s->got || (s->sel->everything && !skips)};
+    struct frame *f = skips ? NULL : frame_find(fm, &key, s->queue->batch, count);
+    if (!f && frame_make(fm, &key, s->queue->batch, count, s->queue->skip[0], &f, e) != 0)
         return -1;
     passed(s, f->passed, f->told);
     if (f->last.lsn)
@@ -109,8 +120,8 @@ static int take_frame(struct subscription *s, struct frame_maker *fm, struct err
     s->got = f->got;
     s->open = f->open;
     s->open_lsn = s->at.lsn;
-    s->committed_us = s->queue.batch[f->more_count]->commit_time_us;
-    s->queue.entry = f->next_entry;
+    s->committed_us = s->queue->batch[f->more_count]->commit_time_us;
+    s->entry = f->next_entry;
     queue_drop(s, f->next_entry ? f->more_count : f->more_count + 1);
     if (f->data)
         s->frame = f;
@@ -129,7 +140,7 @@ static enum subscription_state behind_queue(struct subscription *s, struct frame
         if (s->got && s->open)
             s->frame = frame_restart(s->sel, s->open_lsn);
         s->got = s->open = false;
-        s->queue.entry = 0;
+        s->entry = 0;
         return s->frame ? SUBSCRIPTION_FRAME : SUBSCRIPTION_MORE;
     case READ_EXPIRED:
         return SUBSCRIPTION_RESET;
@@ -156,16 +167,16 @@ enum subscription_state subscription_next(struct subscription *s, struct frame_m
     if (s->frame)
         return SUBSCRIPTION_FRAME;
     // Inside a transaction a progress would send the client's cursor back to before it.
-    if (s->ask && !(s->open && s->got) && s->queue.entry == 0) {
+    if (s->ask && !(s->open && s->got) && s->entry == 0) {
         s->ask = false;
         s->frame = frame_progress(fm, s->sel, s->passed);
         s->told = s->passed;
         return SUBSCRIPTION_FRAME;
     }
     while (examined < EXAMINE_BYTES_MAX) {
-        if (s->queue.n == 0 && !queue_pull(s))
+        if (!s->queue && !queue_pull(s))
             return behind_queue(s, fm, e);
-        examined += s->queue.batch[0]->n;
+        examined += s->queue->batch[0]->n;
         if (skip_batch(s, fm))
             continue;
         if (take_frame(s, fm, e) != 0)
@@ -183,7 +194,8 @@ void subscription_free(struct subscription *s, struct selection **selections,
         return;
     journal_reader_close(s->reader);
     frame_unref(s->frame);
-    queue_drop(s, s->queue.n);
+    if (s->queue)
+        queue_drop(s, s->queue->n);
     if (s->sel->refs == 1)
         frame_maker_forget(fm, s->sel);
     selection_put(selections, s->sel);

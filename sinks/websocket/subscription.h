@@ -12,17 +12,20 @@ enum subscription_state {
     SUBSCRIPTION_ERROR, // the journal cannot be read: e says why
 };
 
+// Batches between a reader and a frame. A subscription has one only while it holds something.
+struct queue {
+    uint32_t n;
+    struct batch *batch[FRAME_BATCHES_MAX];
+    struct position skip[FRAME_BATCHES_MAX]; // what of each was had before
+};
+
 struct subscription {
     struct subscription *next; // of the connection
     struct selection *sel;
     struct journal_reader *reader;
-    struct frame *frame; // to be sent next
-    struct {             // taken from the reader, not used up
-        struct batch *batch[FRAME_BATCHES_MAX];
-        struct position skip[FRAME_BATCHES_MAX]; // what of each was had before
-        uint32_t n;
-        uint32_t entry; // where to go on in the first one
-    } queue;
+    struct frame *frame;    // to be sent next
+    struct queue *queue;    // taken from the reader, not used up; NULL: nothing
+    uint32_t entry;         // where to go on in the queue's first batch
     enum read_result ended; // what came behind the queue; READ_BATCH: not known yet
     struct err *failure;    // READ_ERROR: why
     bool got;               // something of the open transaction
