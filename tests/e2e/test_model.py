@@ -85,7 +85,8 @@ def test_streams_equal_tables(each_pg, kafka, make_rowcast):
     writer.touch()
     end = pg.lsn()
     read_on(rc, client, cursor, SEED + 9, end)
-    assert writer.commits > STEPS / 20 and len(client.changes) > STEPS / 4, "hardly any work was done"
+    assert writer.commits > STEPS / 20, "hardly any work was done"
+    assert len(client.changes) > STEPS / 4, "hardly anything was changed"
 
     client.state.assert_equals_tables(pg, client.numbers)
     assert_order(pg, client)

@@ -75,7 +75,7 @@ def test_screenshot(pg, make_rowcast):
     with Browser() as b:
         b.open(rc.http + "/")
         wait_for(lambda: "live" in (b.text("#state") or "").lower(), 15, "the page to be live")
-        names = ["Ada Lovelace", "Grace Hopper", "Edsger Dijkstra", "Barbara Liskov", "Donald Knuth"]
+        names = ["Ada Lovelace", "Grace Hopper", "Edsger Dijkstra", "Barbara Liskov", "Don Knuth"]
         for n, name in enumerate(names):
             pg.sql("insert into shop.customers values (%s, %s)", n, name)
             pg.sql("insert into shop.orders values (%s, %s, %s)", n, name, 10.5 * n + 3)

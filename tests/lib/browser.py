@@ -42,7 +42,7 @@ class Browser:
 
     def text(self, selector):
         """The text of the first element, None without one."""
-        return self.script("const e = document.querySelector(arguments[0]); return e && e.innerText",
+        return self.script("const e = document.querySelector(arguments[0]); return e?.innerText",
                            selector)
 
     def count(self, selector):
