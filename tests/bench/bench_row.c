@@ -36,7 +36,7 @@ static double seconds(void)
 int main(int argc, char **argv)
 {
     long rows = argc > 1 ? strtol(argv[1], NULL, 10) : 500000;
-    struct column c[N];
+    struct column *c = xcalloc(N, sizeof *c);
     struct value v[N];
     static struct row_map map = {.n = N};
     for (size_t i = 0; i < N; i++) {
@@ -66,5 +66,6 @@ int main(int argc, char **argv)
            out.row.n, best);
     row_out_fini(&out);
     row_map_fini(&map);
+    free(c);
     return 0;
 }

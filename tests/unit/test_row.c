@@ -17,7 +17,7 @@
 static Rowcast__V1__Exact *read_exact(const struct buf *exact, uint32_t change_field)
 {
     struct reader r = reader_of(exact->p, exact->n);
-    struct wire_field f;
+    struct wire_field f = {0};
     assert_true(wire_next(&r, &f));
     assert_int_equal(f.number, change_field);
     assert_true(reader_done(&r));
@@ -259,7 +259,7 @@ static void large_values(void **state)
     row_map_init(&map);
     assert_int_equal(row_encode(&out, &map, &(struct tuple){1, &v}, NULL, ROW_AFTER, &e), 0);
     struct reader r = reader_of(out.row.p, out.row.n);
-    struct wire_field f;
+    struct wire_field f = {0};
     assert_true(wire_next(&r, &f) && reader_done(&r));
     assert_int_equal(f.number, c.number);
     assert_true(f.bytes.n == n && memcmp(f.bytes.p, text, n) == 0);
