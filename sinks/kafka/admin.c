@@ -2,11 +2,18 @@
 
 #include <stdio.h>
 
+#define WAIT_MS 50
+
 // Waits for the one answer; NULL: none came in time, or it is an error.
-static rd_kafka_event_t *answer(rd_kafka_queue_t *queue, int timeout_ms, const char *what,
-                                struct err *e)
+static rd_kafka_event_t *answer(rd_kafka_t *rk, rd_kafka_queue_t *queue, int timeout_ms,
+                                const char *what, struct err *e)
 {
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms);
+    rd_kafka_event_t *event = NULL;
+    for (int ms = 0; ms < timeout_ms && !event && !client_stops(rd_kafka_opaque(rk));
+         ms += WAIT_MS) {
+        event = rd_kafka_queue_poll(queue, WAIT_MS);
+        rd_kafka_poll(rk, 0);
+    }
     if (!event) {
         err_set(e, ERR_RETRY, "Kafka did not answer when asked to %s", what);
     } else if (rd_kafka_event_error(event)) {
@@ -98,7 +105,7 @@ int admin_describe(rd_kafka_t *rk, struct topic_facts *t, size_t n, int timeout_
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
     rd_kafka_AdminOptions_t *a = options(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout_ms);
     rd_kafka_DescribeConfigs(rk, asked, n, a, queue);
-    rd_kafka_event_t *event = answer(queue, timeout_ms + 1000, "describe topics", e);
+    rd_kafka_event_t *event = answer(rk, queue, timeout_ms + 1000, "describe topics", e);
     size_t m = 0;
     const rd_kafka_ConfigResource_t **answers =
         event ? rd_kafka_DescribeConfigs_result_resources(
@@ -200,7 +207,7 @@ int admin_create(rd_kafka_t *rk, const struct kafka_options *o, const char *name
     if (dry)
         CHECK(rd_kafka_AdminOptions_set_validate_only(a, 1, why, sizeof why) == 0);
     rd_kafka_CreateTopics(rk, &t, 1, a, queue);
-    rd_kafka_event_t *event = answer(queue, timeout_ms + 1000, "create a topic", e);
+    rd_kafka_event_t *event = answer(rk, queue, timeout_ms + 1000, "create a topic", e);
     int r = -1;
     if (event) {
         size_t n;

@@ -118,15 +118,6 @@ static int make_conf(const struct kafka_options *o, rd_kafka_conf_t **ret_conf, 
     return 0;
 }
 
-int client_check_properties(const struct kafka_options *o, struct err *e)
-{
-    rd_kafka_conf_t *conf;
-    if (make_conf(o, &conf, e) != 0)
-        return -1;
-    rd_kafka_conf_destroy(conf);
-    return 0;
-}
-
 // ---- callbacks ----
 
 // librdkafka has the levels of syslog.
@@ -164,6 +155,12 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
         log_debug("Kafka", "sink=kafka code=%s reason=%s", rd_kafka_err2name(code),
                   log_quote(reason));
     }
+}
+
+bool client_stops(const struct client *c)
+{
+    int64_t at = c->stop_at ? *c->stop_at : 0;
+    return at && clock_mono_us() >= at;
 }
 
 void client_answered(struct client *c)
@@ -218,12 +215,30 @@ int client_producer(struct client *c, const struct kafka_options *o, size_t batc
     return make_handle(c, RD_KAFKA_PRODUCER, conf, ret_rk, e);
 }
 
+static void ignore_report(void *arg, const rd_kafka_message_t *m)
+{
+    (void)arg;
+    (void)m;
+}
+
+// Only a handle shows what is wrong with keys, certificates and combinations.
+int client_check_properties(const struct kafka_options *o, struct err *e)
+{
+    struct client c = {.brokers = o->brokers, .report = ignore_report, .unreachable = true};
+    rd_kafka_t *rk;
+    if (client_producer(&c, o, CLIENT_BATCH_BYTES, &rk, e) != 0)
+        return -1;
+    rd_kafka_destroy(rk);
+    return 0;
+}
+
 // ---- reading one key's last record ----
 
 static int read_to_end(rd_kafka_t *rk, rd_kafka_topic_t *topic, struct slice key,
                        int64_t deadline_us, bool *ret_found, struct buf *ret_value, struct err *e)
 {
-    while (clock_mono_us() < deadline_us) {
+    const struct client *c = rd_kafka_opaque(rk);
+    while (clock_mono_us() < deadline_us && !client_stops(c)) {
         rd_kafka_poll(rk, 0);
         rd_kafka_message_t *m = rd_kafka_consume(topic, 0, 100);
         if (!m)

@@ -12,9 +12,10 @@ struct client {
     const char *brokers;
     void (*report)(void *arg, const rd_kafka_message_t *m); // of each record; NULL: none
     void *arg;
-    bool unreachable; // said so in the log
-    bool fatal;       // the producer cannot go on
-    char reason[512]; // of the last error
+    const _Atomic int64_t *stop_at; // monotone clock, 0: none; waiting ends then. NULL: never
+    bool unreachable;               // said so in the log
+    bool fatal;                     // the producer cannot go on
+    char reason[512];               // of the last error
 };
 
 // Unknown properties, and those that would break a guarantee, are refused (ERR_USAGE).
@@ -27,5 +28,7 @@ int client_producer(struct client *c, const struct kafka_options *o, size_t batc
 int client_read_last(struct client *c, const struct kafka_options *o, const char *topic,
                      struct slice key, int timeout_ms, bool *ret_found, struct buf *ret_value,
                      struct err *e) MUST_CHECK;
+// It is time to stop waiting.
+bool client_stops(const struct client *c);
 // A request was answered.
 void client_answered(struct client *c);

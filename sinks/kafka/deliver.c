@@ -5,9 +5,10 @@
 
 #include <stdio.h>
 
-#define RECORD_OVERHEAD  120 // of a record alone in its batch, and some more
-#define CLAMP_US         INT64_C(3600000000)
-#define RELATION_IDS_MAX CATALOG_RELATIONS_MAX
+#define HEADERS_BYTES_MAX 16384 // more than the headers of a record ever take
+#define RECORD_OVERHEAD   120   // of a record alone in its batch, and some more
+#define CLAMP_US          INT64_C(3600000000)
+#define RELATION_IDS_MAX  CATALOG_RELATIONS_MAX
 
 // ---- topics and routes ----
 
@@ -245,7 +246,7 @@ static enum send_result send_change(struct kafka *k, const struct batch *b,
         return held_by(k, &e);
     for (; k->sent < n; k->sent++) {
         const struct record *r = &records[everywhere ? 0 : k->sent];
-        if (unlikely(r->key.n + r->value.n > t->bytes_max / 2) &&
+        if (unlikely(r->key.n + r->value.n + HEADERS_BYTES_MAX > t->bytes_max) &&
             check_size(t, r, &k->encoder, entry, &e) != 0)
             return held_by(k, &e);
         rd_kafka_resp_err_t code =

@@ -115,6 +115,8 @@ void topics_reset(struct kafka *k); // at the end of a session
 void routes_free(struct kafka *k);
 
 // resume.c
+// Makes the position's topic ready; once a session, before anything else.
+int resume_prepare(struct kafka *k, struct err *e) MUST_CHECK;
 // Finds the position in Kafka and opens the reader there. ERR_RETRY; ERR_KAFKA: see hold_back;
 // ERR_SLOT_LOST: the sink cannot go on.
 int resume_first(struct kafka *k, struct err *e) MUST_CHECK;

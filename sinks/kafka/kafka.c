@@ -203,26 +203,34 @@ static bool ended(struct kafka *k)
     return nothing_to_do || clock_mono_us() >= k->stop_at;
 }
 
-static void turn(struct kafka *k)
+static void resume(struct kafka *k)
 {
     struct err e = {0};
+    if ((k->position_topic->handle || resume_prepare(k, &e) == 0) &&
+        (k->known || resume_first(k, &e) == 0)) {
+        go_on(k);
+        kafka_wake(k);
+    } else if (e.class == ERR_RETRY || e.class == ERR_KAFKA) {
+        hold_back(k, &e);
+    } else {
+        fail(k, &e);
+    }
+}
+
+static void turn(struct kafka *k)
+{
     rd_kafka_poll(k->producer, 0);
     if (k->client.fatal)
         kafka_break(k, k->client.reason);
     if (k->broken)
         return;
     bool try = !k->held || clock_mono_us() >= k->retry_at;
-    if (!k->known && try) {
-        if (resume_first(k, &e) == 0)
-            go_on(k);
-        else if (e.class == ERR_RETRY || e.class == ERR_KAFKA)
-            hold_back(k, &e);
-        else
-            fail(k, &e);
-    } else if (k->known) {
+    if (k->known && k->position_topic->handle) {
         advance(k);
         if (try)
             send_batches(k);
+    } else if (try) {
+        resume(k);
     }
 }
 
@@ -414,7 +422,8 @@ static int start(const void *options, struct journal *j, struct sink **ret_s, st
     options_copy(&k->o, o);
     pthread_mutex_init(&k->lock, NULL);
     k->names = topic_names_new();
-    k->client = (struct client){.brokers = k->o.brokers, .report = on_report, .arg = k};
+    k->client = (struct client){
+        .brokers = k->o.brokers, .report = on_report, .arg = k, .stop_at = &k->stop_at};
     encoder_init(&k->encoder, o->json ? &format_json : &format_protobuf, o->tombstones,
                  journal_catalog(j));
     position_key(&k->position_key, o->stream);

@@ -65,23 +65,26 @@ static int check_history(const struct kafka *k, struct kafka_position *p, struct
     return lost(k, "cannot be continued", e);
 }
 
+int resume_prepare(struct kafka *k, struct err *e)
+{
+    struct topic_facts facts = {.name = k->position_topic->name};
+    if (admin_prepare(k->producer, &k->o, &facts, 1, true, REQUEST_MS, e) != 0 ||
+        topic_ready(k, k->position_topic, &facts, e) != 0)
+        return -1;
+    if (facts.limit_known && (!facts.compacted || facts.deleted) && !k->known)
+        log_warn("Kafka may delete the position", "sink=kafka topic=%s remedy=%s", facts.name,
+                 log_quote("set its cleanup.policy to compact"));
+    client_answered(&k->client);
+    return 0;
+}
+
 static int read_position(struct kafka *k, bool *ret_found, struct kafka_position *ret_p,
                          struct err *e)
 {
-    struct topic_facts facts = {.name = k->position_topic->name};
     AUTO_BUF struct buf value = {0};
-    if (!k->position_topic->handle) {
-        if (admin_prepare(k->producer, &k->o, &facts, 1, true, REQUEST_MS, e) != 0 ||
-            topic_ready(k, k->position_topic, &facts, e) != 0)
-            return -1;
-        if (facts.limit_known && (!facts.compacted || facts.deleted))
-            log_warn("Kafka may delete the position", "sink=kafka topic=%s remedy=%s", facts.name,
-                     log_quote("set its cleanup.policy to compact"));
-    }
-    if (client_read_last(&k->client, &k->o, facts.name, buf_slice(&k->position_key), 2 * REQUEST_MS,
-                         ret_found, &value, e) != 0)
+    if (client_read_last(&k->client, &k->o, k->position_topic->name, buf_slice(&k->position_key),
+                         2 * REQUEST_MS, ret_found, &value, e) != 0)
         return -1;
-    client_answered(&k->client);
     if (*ret_found && position_decode(buf_slice(&value), ret_p, e) != 0)
         return lost(k, "cannot be read", e);
     return 0;
@@ -136,8 +139,7 @@ static bool is_due(const struct kafka *k)
 void position_write(struct kafka *k)
 {
     struct journal_identity id;
-    if (!k->dirty || k->position_out || !k->position_topic->handle || !is_due(k) ||
-        !journal_identity(k->journal, &id))
+    if (!k->dirty || k->position_out || !is_due(k) || !journal_identity(k->journal, &id))
         return;
     struct kafka_position p = {.cursor = journal_latest(k->journal),
                                .watermark = k->flights.done.watermark,
