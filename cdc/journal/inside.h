@@ -147,8 +147,9 @@ struct position batch_floor(const struct batch *b);
 
 // Removes old segments by size and age. The journal's thread, not locked.
 void retention_run(struct journal *j);
-// Fills j->floor from the oldest segment. Opening, or the journal's thread, not locked.
-int floor_load(struct journal *j, struct err *e) MUST_CHECK;
+// Sets j->floor as if the i-th segment were the oldest. Opening, or the journal's thread, not
+// locked.
+int floor_load(struct journal *j, size_t i, struct err *e) MUST_CHECK;
 
 // ---- readers (journal_reader.c) ----
 

@@ -365,12 +365,6 @@ static int cut_files(struct journal *j, struct err *e)
 {
     struct writer *w = &j->w;
     struct segment seg;
-    struct err unsaved = {0};
-    int saved = pending_save(j, &unsaved);
-    if (saved != 0 && unsaved.class != ERR_RETRY) {
-        *e = unsaved;
-        return -1;
-    }
     if (w->fd >= 0)
         close(w->fd);
     w->fd = -1;
@@ -384,7 +378,24 @@ static int cut_files(struct journal *j, struct err *e)
             return -1;
         w->good = w->at = seg.bytes;
     }
-    return saved == 0 ? 0 : pending_save(j, e); // a full disk: the cut made room for the record
+    return 0;
+}
+
+// Records the cut, then makes it. On a full disk the other way round, since the cut makes room;
+// where even that does not help, only a crash before there is room would lose the record.
+static int cut_on_disk(struct journal *j, bool in_files, struct err *e)
+{
+    struct err unsaved;
+    int saved = pending_save(j, &unsaved);
+    if (saved != 0 && unsaved.class != ERR_RETRY) {
+        *e = unsaved;
+        return -1;
+    }
+    if (in_files && cut_files(j, e) != 0)
+        return -1;
+    if (saved != 0 && pending_save(j, &unsaved) != 0)
+        log_warn("the cut is not recorded, the disk is full", "dir=%s", j->dir);
+    return 0;
 }
 
 static void cut_memory(struct journal *j, uint64_t written_seq)
@@ -418,11 +429,7 @@ struct journal_cut journal_cut(struct journal *j)
         frame_cache_cut(&j->cache, ++j->epoch);
         uint64_t written_seq = j->written_seq;
         bool in_files = j->open.seq <= written_seq && !j->failed;
-        r = in_files ? cut_files(j, &e) : pending_save(j, &e);
-        if (r != 0 && !in_files && e.class == ERR_RETRY) {
-            log_warn("the cut is not recorded, the disk is full", "dir=%s", j->dir);
-            r = 0;
-        }
+        r = cut_on_disk(j, in_files, &e);
         cut_memory(j, written_seq);
         metric_add(j->metrics.cuts, 1);
     }

@@ -43,7 +43,8 @@ static enum find find_settled(struct journal *j, struct position at, uint64_t *r
         epoch = j->epoch;
         found = find_position(j, at, ret_seq, e);
     } while (epoch != j->epoch);
-    return found;
+    // Retention raises the floor before it takes a file.
+    return found == FIND_OK && position_cmp(at, j->floor) < 0 && j->last.lsn ? FIND_EXPIRED : found;
 }
 
 // ---- opening and closing ----
@@ -230,6 +231,8 @@ static enum find find_frame(struct journal_reader *r, uint64_t seq, uint64_t epo
     if (r->place.seq == seq && r->place_epoch == epoch && r->fd >= 0 &&
         r->place.segment == r->segment.id && r->place.offset < r->segment.bytes)
         return FIND_OK;
+    if (r->place_epoch != epoch) // after a cut another file may have the same name
+        close_file(r);
     uint64_t had = r->fd >= 0 ? r->segment.id : 0;
     enum find found = segments_find_seq(&j->segments, seq, &r->place, &r->segment, e);
     if (found != FIND_OK)
@@ -242,8 +245,9 @@ static enum find find_frame(struct journal_reader *r, uint64_t seq, uint64_t epo
     if (had == r->segment.id)
         return FIND_OK;
     close_file(r);
-    return segments_open(&j->segments, &r->segment, O_RDONLY, &r->fd, e) == 0 ? FIND_OK
-                                                                              : FIND_ERROR;
+    if (segments_open(&j->segments, &r->segment, O_RDONLY, &r->fd, e) == 0)
+        return FIND_OK;
+    return segments_gone(&j->segments, &r->segment) ? FIND_EXPIRED : FIND_ERROR;
 }
 
 static int read_header(struct journal_reader *r, uint64_t seq, const char *path,

@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "journal/identity.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -142,7 +141,7 @@ static int look_segment(struct look *l, const struct segment *seg, bool newest, 
     AUTO_CLOSE int fd = -1;
     segments_path(&l->j->segments, seg, path);
     if (segments_open(&l->j->segments, seg, O_RDONLY, &fd, e) != 0)
-        return access(path, F_OK) != 0 && errno == ENOENT ? 0 : -1; // retention took it
+        return segments_gone(&l->j->segments, seg) ? 0 : -1;
     printf("%s\n", path);
     if (l->next_seq && l->next_seq != seg->id) {
         err_set(&bad, ERR_JOURNAL, "%s begins with seq %" PRIu64 " where %" PRIu64 " belongs", path,

@@ -276,7 +276,7 @@ int recover(struct journal *j, struct err *e)
         j->last = j->visible_last = position_before(j->pending.lsn);
     j->w.context.last = j->last;
     j->w.context.watermark = j->watermark;
-    if (floor_load(j, e) != 0)
+    if (floor_load(j, 0, e) != 0)
         return -1;
     // It came again and is whole: nobody is left to ask.
     if (j->pending.lsn && !j->o.read_only &&

@@ -10,25 +10,25 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-int floor_load(struct journal *j, struct err *e)
+int floor_load(struct journal *j, size_t i, struct err *e)
 {
     struct segment seg;
     struct segment_header h;
     char path[SEGMENT_PATH_MAX];
-    struct position floor = j->last; // nothing is kept
-    if (segments_get(&j->segments, 0, &seg)) {
-        int fd;
-        segments_path(&j->segments, &seg, path);
-        if (segments_open(&j->segments, &seg, O_RDONLY, &fd, e) != 0)
-            return -1;
-        int r = segment_header_read(fd, path, &h, e);
-        close(fd);
-        if (r != 0)
-            return -1;
-        floor = (struct position){h.floor_lsn, h.floor_ordinal};
+    int fd;
+    if (!segments_get(&j->segments, i, &seg)) {
+        j->floor = j->last; // nothing is kept
+        return 0;
     }
+    segments_path(&j->segments, &seg, path);
+    if (segments_open(&j->segments, &seg, O_RDONLY, &fd, e) != 0)
+        return -1;
+    int r = segment_header_read(fd, path, &h, e);
+    close(fd);
+    if (r != 0)
+        return -1;
     pthread_mutex_lock(&j->lock);
-    j->floor = floor;
+    j->floor = (struct position){h.floor_lsn, h.floor_ordinal};
     pthread_mutex_unlock(&j->lock);
     return 0;
 }
@@ -57,7 +57,8 @@ static bool too_old(const struct journal *j, const struct segment *seg)
 static void drop_oldest(struct journal *j, const struct segment *seg)
 {
     struct err e;
-    if (segments_drop(&j->segments, seg->id, &e) != 0 || floor_load(j, &e) != 0) {
+    // The floor first: a reader that finds the file gone must find itself below the floor.
+    if (floor_load(j, 1, &e) != 0 || segments_drop(&j->segments, seg->id, &e) != 0) {
         journal_fail(j, &e);
         return;
     }

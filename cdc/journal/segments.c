@@ -103,6 +103,13 @@ void segments_path(const struct segments *s, const struct segment *seg, char buf
     snprintf(buf, SEGMENT_PATH_MAX, "%s/%s", s->dir, name);
 }
 
+bool segments_gone(struct segments *s, const struct segment *seg)
+{
+    char name[SEGMENT_NAME_MAX];
+    segment_name(seg->first, seg->id, name);
+    return faccessat(s->dirfd, name, F_OK, 0) != 0 && errno == ENOENT;
+}
+
 int segments_open(struct segments *s, const struct segment *seg, int flags, int *ret_fd,
                   struct err *e)
 {
@@ -408,8 +415,8 @@ static enum find find_from(struct segments *s, size_t i, const struct wanted *w,
 {
     struct place at = {0, 0, 0};
     bool found = false;
-    if (find_in(s, &s->items[i], w, &at, &found, e) != 0)
-        return FIND_ERROR;
+    if (find_in(s, &s->items[i], w, &at, &found, e) != 0) // gone: another process's retention
+        return segments_gone(s, &s->items[i]) ? FIND_EXPIRED : FIND_ERROR;
     if (!found && i + 1 < s->n) {
         struct segment *next = &s->items[i + 1];
         if (w->seq || at.seq != next->id) { // a part of it is gone: no cut leaves it like that

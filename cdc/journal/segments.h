@@ -70,6 +70,9 @@ void segments_path(const struct segments *s, const struct segment *seg, char buf
 int segments_open(struct segments *s, const struct segment *seg, int flags, int *ret_fd,
                   struct err *e) MUST_CHECK;
 
+// True when retention has taken its file.
+bool segments_gone(struct segments *s, const struct segment *seg);
+
 enum find { FIND_OK, FIND_EXPIRED, FIND_ERROR };
 // The frame of this seq, or the end of the newest segment when it would be the next there.
 // FIND_EXPIRED: it was kept once. ret_seg: the segment it stands in.

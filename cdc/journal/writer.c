@@ -102,7 +102,10 @@ static enum write_result roll(struct journal *j, const struct batch *b, struct e
         return WRITE_FAILED;
     int fd;
     struct position floor = w->context.last.lsn ? w->context.last : batch_floor(b);
-    if (segments_create(&j->segments, j->id.stream_id, b->seq, b->first, floor, &fd, e) != 0)
+    pthread_mutex_lock(&j->lock);
+    uint64_t stream_id = j->id.stream_id;
+    pthread_mutex_unlock(&j->lock);
+    if (segments_create(&j->segments, stream_id, b->seq, b->first, floor, &fd, e) != 0)
         return e->class == ERR_RETRY ? WRITE_FULL : WRITE_FAILED;
     if (w->fd >= 0)
         close(w->fd);

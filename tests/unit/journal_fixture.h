@@ -42,10 +42,8 @@ static inline uint64_t random_next(uint64_t *state) // xorshift64*
 static inline const struct journal_options *small_options(const struct fixture *f)
 {
     static struct journal_options o;
-    o = (struct journal_options){.dir = f->dir,
-                                 .segment_bytes = 16384,
-                                 .memory_bytes = 8192,
-                                 .sync = true};
+    o = (struct journal_options){
+        .dir = f->dir, .segment_bytes = 16384, .memory_bytes = 8192, .sync = true};
     return &o;
 }
 
@@ -247,8 +245,7 @@ static inline void seen_free(struct seen *s)
 static inline void seen_batch(struct seen *s, const struct batch *b, struct position skip)
 {
     lsn_t lsn = 0;
-    BATCH_FOREACH(b, e)
-    {
+    BATCH_FOREACH (b, e) {
         if (e->kind == ENTRY_BEGIN)
             lsn = batch_begin(b, e).lsn;
         struct position at = {lsn, e->kind == ENTRY_END ? ORDINAL_END : e->ordinal};

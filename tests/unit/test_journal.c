@@ -169,6 +169,11 @@ static bool segments_at_most(struct fixture *f, uint64_t n)
     return segments_count(&f->j->segments) <= n;
 }
 
+static bool bytes_at_most(struct fixture *f, uint64_t n)
+{
+    return segments_bytes(&f->j->segments) <= n;
+}
+
 static void retention_by_size(void **state)
 {
     struct fixture *f = *state;
@@ -187,7 +192,7 @@ static void retention_by_size(void **state)
     for (int i = 0; i < 400; i++)
         journal_append(f->j, txn_batch(f, 5, 200));
     wait_written(f);
-    assert_true(wait_until(segments_at_most, f, 5));
+    assert_true(wait_until(bytes_at_most, f, o.retain_bytes));
     assert_int_equal(journal_check_cursor(f->j, &first), CURSOR_EXPIRED);
     assert_int_equal(journal_reader_next(behind, &b, &e), READ_EXPIRED);
     journal_reader_close(behind);
@@ -420,8 +425,7 @@ static void a_huge_row(void **state)
     batch_unref(next_batch(r));
     struct batch *b = next_batch(r);
     struct slice after = {0};
-    BATCH_FOREACH(b, entry)
-    {
+    BATCH_FOREACH (b, entry) {
         if (entry->kind == ENTRY_CHANGE)
             after = batch_change(b, entry).after;
     }
