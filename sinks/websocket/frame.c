@@ -463,7 +463,23 @@ static void make_mark(struct making *m, const struct entry *e)
     }
 }
 
-// Takes the entries of one batch from `from` on; stops where the frame is large enough.
+// The frame has used another shape of this one's table already. A frame's relations are told before
+// it, so it can have one shape of each table only.
+static bool reshaped(const struct making *m, uint32_t id)
+{
+    const struct frame *f = m->f;
+    const struct relation *r =
+        has_id(f->uses, f->use_count, id) ? NULL : catalog_get(m->fm->catalog, id);
+    for (uint32_t i = 0; r && i < f->use_count; i++) {
+        const struct relation *used = catalog_get(m->fm->catalog, f->uses[i]);
+        if (used && strcmp(used->table, r->table) == 0)
+            return true;
+    }
+    return false;
+}
+
+// Takes the entries of one batch from `from` on; stops where the frame is large enough, or where a
+// table has changed its shape.
 static int make_batch(struct making *m, const struct batch *b, uint32_t from, struct err *err)
 {
     size_t limit = size_min(FRAME_LARGE_BYTES, m->fm->frame_bytes_max);
@@ -484,7 +500,8 @@ static int make_batch(struct making *m, const struct batch *b, uint32_t from, st
         }
         size_t used = m->out->n - FRAME_HEADROOM;
         size_t next = e->kind == ENTRY_CHANGE ? size_min(e->end - e->off, limit) : 0;
-        if (cut && m->f->changes > 0 && used + next > limit) {
+        if ((cut && m->f->changes > 0 && used + next > limit) ||
+            (e->kind == ENTRY_CHANGE && reshaped(m, e->relation))) {
             m->f->next_entry = i;
             return 0;
         }

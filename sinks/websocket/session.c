@@ -366,8 +366,22 @@ static bool known(const struct session *s, uint32_t id)
     return id < s->known_bits && (s->known[id / 8] >> id % 8 & 1);
 }
 
+// A client goes by the shape of a table that it was told last: an earlier one, used again after a
+// restart or by another subscription, must be told again.
+static void forget_other_shapes(struct session *s, uint32_t id)
+{
+    const struct catalog *catalog = s->c->frames.catalog;
+    const struct relation *r = catalog_get(catalog, id);
+    for (uint32_t i = 1; r && i < s->known_bits; i++) {
+        const struct relation *other = known(s, i) ? catalog_get(catalog, i) : NULL;
+        if (other && strcmp(other->table, r->table) == 0)
+            s->known[i / 8] &= (uint8_t) ~(1 << i % 8);
+    }
+}
+
 static void know(struct session *s, uint32_t id)
 {
+    forget_other_shapes(s, id);
     if (id >= s->known_bits) {
         uint32_t bits = (id / 64 + 1) * 64;
         s->known = xrealloc(s->known, bits / 8);

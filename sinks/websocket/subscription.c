@@ -36,22 +36,27 @@ static void queue_drop(struct subscription *s, uint32_t count)
     }
 }
 
-// One more batch into the queue; false when something else came (it stands in s->ended).
-static bool queue_pull(struct subscription *s)
+// The reader's next batch; NULL when something else came (it stands in s->ended).
+static struct batch *pull(struct subscription *s)
 {
-    if (s->ended != READ_BATCH || (s->queue && s->queue->n == FRAME_BATCHES_MAX))
-        return false;
     struct batch *b;
     struct err e;
+    if (s->ended != READ_BATCH)
+        return NULL;
     s->ended = journal_reader_next(s->reader, &b, &e);
     if (s->ended == READ_ERROR) {
         s->failure = xmalloc(sizeof e);
         *s->failure = e;
     }
     if (s->ended != READ_BATCH)
-        return false;
+        return NULL;
     s->slow = b->sealed_us == 0;
     s->live = s->live && !s->slow;
+    return b;
+}
+
+static void queue_put(struct subscription *s, struct batch *b)
+{
     if (!s->queue) {
         s->queue = xmalloc(sizeof *s->queue);
         s->queue->n = 0;
@@ -59,7 +64,6 @@ static bool queue_pull(struct subscription *s)
     struct queue *q = s->queue;
     q->batch[q->n] = b;
     q->skip[q->n++] = journal_reader_skip(s->reader);
-    return true;
 }
 
 // Whether something of the queue's batch i was had before: then its frame is this client's alone.
@@ -72,11 +76,14 @@ static bool queue_skips(const struct queue *q, uint32_t i)
 static uint32_t queue_fill(struct subscription *s)
 {
     struct queue *q = s->queue;
+    struct batch *b;
     size_t n = 0;
     for (uint32_t i = 0; i < q->n; i++)
         n += q->batch[i]->n;
-    while (n < FRAME_SMALL_BYTES && queue_pull(s))
-        n += q->batch[q->n - 1]->n;
+    while (n < FRAME_SMALL_BYTES && q->n < FRAME_BATCHES_MAX && (b = pull(s))) {
+        n += b->n;
+        queue_put(s, b);
+    }
     if (s->ended == READ_TAIL) // asked again before it is believed: a wake may have come since
         s->ended = READ_BATCH;
     uint32_t count = 1;
@@ -91,18 +98,16 @@ static void passed(struct subscription *s, lsn_t lsn, lsn_t told)
     s->told = u64_max(s->told, told);
 }
 
-// Takes queue[0] off when it has nothing for this client.
-static bool skip_batch(struct subscription *s, struct frame_maker *fm)
+// Whether the reader's next batch has nothing for this client but the passage of positions.
+static bool passes_over(struct subscription *s, struct frame_maker *fm, struct batch *b)
 {
-    struct batch *b = s->queue->batch[0];
     lsn_t lsn = 0;
-    if (s->got || s->entry > 0 || !frame_nothing(fm, s->sel, b, &lsn))
+    if (s->got || !frame_nothing(fm, s->sel, b, &lsn))
         return false;
     passed(s, lsn, 0);
     s->at = b->last;
     s->committed_us = b->commit_time_us;
     s->open = b->flags & BATCH_PARTIAL;
-    queue_drop(s, 1);
     return true;
 }
 
@@ -174,33 +179,23 @@ enum subscription_state subscription_next(struct subscription *s, struct frame_m
         return SUBSCRIPTION_FRAME;
     }
     while (examined < EXAMINE_BYTES_MAX) {
-        if (!s->queue && !queue_pull(s))
-            return behind_queue(s, fm, e);
-        examined += s->queue->batch[0]->n;
-        if (skip_batch(s, fm))
-            continue;
+        if (!s->queue) {
+            struct batch *b = pull(s);
+            if (!b)
+                return behind_queue(s, fm, e);
+            examined += b->n;
+            if (passes_over(s, fm, b)) {
+                batch_unref(b);
+                continue;
+            }
+            queue_put(s, b);
+        }
         if (take_frame(s, fm, e) != 0)
             return SUBSCRIPTION_ERROR;
         if (s->frame)
             return SUBSCRIPTION_FRAME;
     }
     return SUBSCRIPTION_MORE;
-}
-
-void subscription_free(struct subscription *s, struct selection **selections,
-                       struct frame_maker *fm)
-{
-    if (!s)
-        return;
-    journal_reader_close(s->reader);
-    frame_unref(s->frame);
-    if (s->queue)
-        queue_drop(s, s->queue->n);
-    if (s->sel->refs == 1)
-        frame_maker_forget(fm, s->sel);
-    selection_put(selections, s->sel);
-    free(s->failure);
-    free(s);
 }
 
 void subscription_tick(struct subscription *s)
