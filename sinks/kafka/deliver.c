@@ -146,20 +146,22 @@ static int prepare_topics(struct kafka *k, const struct batch *b, struct err *e)
 
 // ---- one record ----
 
-static int check_size(const struct topic *t, const struct record *r, struct encoder *x,
-                      const struct entry *entry, struct err *e)
+static int check_size(const struct topic *t, const struct record *r, struct position at,
+                      struct err *e)
 {
+    char lsn[LSN_TEXT_MAX];
     size_t n = r->key.n + r->value.n + RECORD_OVERHEAD;
     for (size_t i = 0; i < r->header_count; i++)
         n += strlen(r->headers[i].name) + r->headers[i].value.n + 4;
     if (n <= t->bytes_max)
         return 0;
-    return err_set(e, ERR_KAFKA,
-                   "topic %s: the record of change %.*s/%llu (key %zu bytes, value %zu bytes) is "
-                   "larger than its max.message.bytes, %zu: raise that limit, or exclude the large "
-                   "column; until then Kafka gets nothing more, and everything else goes on",
-                   t->name, (int)x->lsn.n, (const char *)x->lsn.p,
-                   (unsigned long long)entry->ordinal, r->key.n, r->value.n, t->bytes_max);
+    return err_set(
+        e, ERR_KAFKA,
+        "topic %s: the record of LSN %s, ordinal %llu (key %zu bytes, value %zu bytes) is "
+        "larger than its max.message.bytes, %zu: raise that limit, or exclude the large "
+        "column",
+        t->name, lsn_text(at.lsn, lsn), (unsigned long long)at.ordinal, r->key.n, r->value.n,
+        t->bytes_max);
 }
 
 // Commit time in milliseconds. An older one would have the broker delete the record by its age, one
@@ -247,7 +249,8 @@ static enum send_result send_change(struct kafka *k, const struct batch *b,
     for (; k->sent < n; k->sent++) {
         const struct record *r = &records[everywhere ? 0 : k->sent];
         if (unlikely(r->key.n + r->value.n + HEADERS_BYTES_MAX > t->bytes_max) &&
-            check_size(t, r, &k->encoder, entry, &e) != 0)
+            check_size(t, r, (struct position){k->encoder.context.begin.lsn, entry->ordinal}, &e) !=
+                0)
             return held_by(k, &e);
         rd_kafka_resp_err_t code =
             produce(k, t, everywhere ? k->sent : RD_KAFKA_PARTITION_UA, r, time_ms);

@@ -104,8 +104,8 @@ void encoder_init(struct encoder *x, const struct format *format, bool tombstone
 
 void encoder_free(struct encoder *x)
 {
-    struct buf *bufs[] = {&x->cursor,    &x->lsn,       &x->xid,     &x->keys[0], &x->keys[1],
-                          &x->values[0], &x->values[1], &x->row_key, &x->exact,   &x->cursor_value};
+    struct buf *bufs[] = {&x->cursor,    &x->xid,     &x->keys[0], &x->keys[1],     &x->values[0],
+                          &x->values[1], &x->row_key, &x->exact,   &x->cursor_value};
     for (size_t i = 0; i < ARRAY_LEN(bufs); i++)
         buf_free(bufs[i]);
 }
@@ -122,8 +122,6 @@ void encoder_begin(struct encoder *x, const struct batch *b, const struct entry 
     size_t n = cursor_text(&c, text);
     buf_clear(&x->cursor);
     buf_put(&x->cursor, text, n - 1); // without the ordinal, which is 0 here
-    buf_clear(&x->lsn);
-    buf_puts(&x->lsn, lsn_text(c.at.lsn, text));
     buf_clear(&x->xid);
     buf_put_u64(&x->xid, x->context.begin.xid);
 }
@@ -150,8 +148,7 @@ static void add_header(struct record *r, const char *name, struct slice value)
     r->headers[r->header_count++] = (struct header){name, value};
 }
 
-static void put_headers(struct encoder *x, struct record *rec, const struct relation *r,
-                        const struct change *c, enum op op)
+static void put_headers(struct encoder *x, struct record *rec, const struct change *c, enum op op)
 {
     buf_clear(&x->cursor_value);
     buf_put(&x->cursor_value, x->cursor.p, x->cursor.n);
@@ -161,10 +158,7 @@ static void put_headers(struct encoder *x, struct record *rec, const struct rela
         put_hex(&x->cursor_value, x->context.begin.attempt);
     }
     add_header(rec, "op", slice_of(op_name(op)));
-    if (r)
-        add_header(rec, "table", slice_of(r->table));
     add_header(rec, "cursor", buf_slice(&x->cursor_value));
-    add_header(rec, "lsn", buf_slice(&x->lsn));
     if (x->context.begin.xid)
         add_header(rec, "xid", buf_slice(&x->xid));
     if (x->context.begin.origin.n)
@@ -220,7 +214,7 @@ static int made_value(struct encoder *x, const struct change *c, struct buf *out
     return r;
 }
 
-static int split_update(struct encoder *x, const struct relation *r, const struct change *c,
+static int split_update(struct encoder *x, const struct change *c,
                         struct record records[RECORDS_MAX], struct err *e)
 {
     struct change gone = {.op = OP_DELETE,
@@ -241,7 +235,7 @@ static int split_update(struct encoder *x, const struct relation *r, const struc
     int n = 0;
     struct record *rec = &records[n++];
     *rec = (struct record){.key = old_key, .value = buf_slice(&x->values[0])};
-    put_headers(x, rec, r, c, OP_DELETE);
+    put_headers(x, rec, c, OP_DELETE);
     add_header(rec, "new_key", new_key);
     if (x->tombstones) {
         records[n] = *rec;
@@ -250,11 +244,9 @@ static int split_update(struct encoder *x, const struct relation *r, const struc
     }
     rec = &records[n++];
     *rec = (struct record){.key = new_key, .value = buf_slice(&x->values[1])};
-    put_headers(x, rec, r, c, OP_INSERT);
+    put_headers(x, rec, c, OP_INSERT);
     add_header(rec, "old_key", old_key);
     add_header(rec, "part", slice_of("2"));
-    if (c->last)
-        add_header(rec, "last", slice_of("true"));
     return n;
 }
 
@@ -328,7 +320,7 @@ int encoder_change(struct encoder *x, const struct batch *b, const struct entry 
         return -1;
     }
     if (key_changed)
-        return split_update(x, r, &c, records, e);
+        return split_update(x, &c, records, e);
 
     struct record *rec = &records[0];
     *rec = (struct record){0};
@@ -337,9 +329,7 @@ int encoder_change(struct encoder *x, const struct batch *b, const struct entry 
     rec->value = rec->borrowed ? c.body : buf_slice(&x->values[0]);
     if (has_key)
         rec->key = key_slice(&x->keys[0]);
-    put_headers(x, rec, r, &c, c.op);
-    if (c.last)
-        add_header(rec, "last", slice_of("true"));
+    put_headers(x, rec, &c, c.op);
     if (c.op != OP_DELETE || !has_key || !x->tombstones)
         return 1;
     records[1] = *rec;

@@ -9,6 +9,15 @@
 //   logical message      its prefix as key, value
 //
 // A table without any row identity has null keys and no tombstones.
+//
+// Headers, few because each costs as much as a fifth of the record (librdkafka allocates each):
+//   op        insert, update, ..; a tombstone has its delete's
+//   cursor    stream id, timeline, commit LSN and ordinal, in hex; a repeat has the same
+//   xid       of the transaction; not with a message outside of any
+//   origin    where there is one
+//   part      of a change with several records: 1 the tombstone, 2 the insert of a key change. What
+//             has cursor and part of a record before it in the partition, or less, is a repeat
+//   new_key, old_key    of a key change's delete (and tombstone) and insert: the other one's key
 #pragma once
 
 #include "proto/json.h"
@@ -17,7 +26,7 @@ struct header {
     const char *name; // a literal
     struct slice value;
 };
-#define HEADERS_MAX 10
+#define HEADERS_MAX 8
 
 struct record {
     struct slice key, value; // p NULL: null
@@ -60,7 +69,7 @@ struct encoder {
     bool tombstones;
     struct json_context context; // of the transaction; set by encoder_begin
     // headers that are the same in a whole transaction
-    struct buf cursor, lsn, xid; // the cursor without its ordinal
+    struct buf cursor, xid; // the cursor without its ordinal
     // scratch of the last change's records
     struct buf keys[2], values[2], row_key, exact, cursor_value;
 };
