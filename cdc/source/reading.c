@@ -2,17 +2,21 @@
 
 #include <sys/socket.h>
 
-#define PAUSE_US    300
-#define WINDOW_US   1000 // to notice a flood
-#define FLOOD_UNITS 32   // messages (or KiB) a millisecond that make one
-#define BUFFER      (4 << 20)
-#define MARK        (64 << 10)
+#define WINDOW_US      1000  // to notice a flood
+#define LULL_US        20000 // to notice its end without a keepalive: either side may be descheduled
+#define FLOOD_UNITS    16    // messages (or KiB) a millisecond that make one
+#define PAUSE_MIN_US   300
+#define PAUSE_TCP_US   10000
+#define PAUSE_LOCAL_US 500 // a Unix socket holds some 280 messages, then its writer blocks
+#define BUFFER         (4 << 20)
+#define MARK           (256 << 10)
 
-// In bulk the kernel wakes us for this many bytes, or the pause is over. (AF_UNIX ignores it.)
+// In a flood the kernel wakes us for this many bytes, or the pause is over. (AF_UNIX ignores it.)
+// A hint, as the buffer's size is: failing changes only speed.
 static void set_mark(const struct reading *r, int fd, int mark)
 {
     if (r->tcp)
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof mark); // only a hint
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof mark);
 }
 
 void reading_attach(struct reading *r, int fd, int64_t now)
@@ -29,19 +33,23 @@ void reading_attach(struct reading *r, int fd, int64_t now)
 void reading_round(struct reading *r, int fd, int64_t now)
 {
     int64_t elapsed = now - r->window_at;
-    if (elapsed < (r->bulk ? PAUSE_US / 2 : WINDOW_US))
+    if (elapsed < (r->flood_since ? LULL_US : WINDOW_US) && !r->caught_up)
         return;
     uint64_t units = r->messages + r->bytes / 1024;
-    bool flood = units * 1000 >= (uint64_t)elapsed * FLOOD_UNITS;
-    if (flood != r->bulk) {
-        r->bulk = flood;
+    bool flood = !r->caught_up && units * 1000 >= (uint64_t)elapsed * FLOOD_UNITS;
+    if (flood != (r->flood_since != 0)) {
+        r->flood_since = flood ? r->window_at : 0;
         set_mark(r, fd, flood ? MARK : 1);
     }
     r->window_at = now;
     r->messages = r->bytes = 0;
+    r->caught_up = false;
 }
 
-int64_t reading_pause_us(const struct reading *r)
+int64_t reading_pause_us(const struct reading *r, int64_t now)
 {
-    return r->bulk ? PAUSE_US : 0;
+    if (!r->flood_since)
+        return 0;
+    int64_t pause = (now - r->flood_since) / 16, max = r->tcp ? PAUSE_TCP_US : PAUSE_LOCAL_US;
+    return pause < PAUSE_MIN_US ? PAUSE_MIN_US : pause > max ? max : pause;
 }

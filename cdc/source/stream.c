@@ -85,6 +85,7 @@ static int on_keepalive(struct loop *l, struct reader *r, struct err *e)
     bool reply = reader_u8(r);
     if (!reader_done(r))
         return err_set(e, ERR_DATA, "malformed keepalive from the server");
+    l->reading.caught_up = true;
     ack_keepalive(s->ack, wal_end, reply, transaction_open(s->transaction));
     if (!transaction_open(s->transaction))
         metric_set(l->metrics.lag, 0);
@@ -215,7 +216,7 @@ static void update_metrics(struct loop *l)
     metric_set(l->metrics.received, (int64_t)a->received);
     metric_set(l->metrics.acknowledged, (int64_t)a->flushed);
     int64_t commit = transaction_last_commit(l->s->transaction);
-    if (l->reading.bulk && commit)
+    if (l->reading.flood_since && commit)
         metric_set(l->metrics.lag, clock_wall_us() - commit);
     else if (l->drained)
         metric_set(l->metrics.lag, 0);
@@ -245,7 +246,7 @@ static void sleep_until(struct loop *l, int64_t deadline)
 {
     struct stream *s = l->s;
     int64_t now = clock_mono_us();
-    int64_t pause = reading_pause_us(&l->reading);
+    int64_t pause = reading_pause_us(&l->reading, now);
     if (pause && !l->stalled && now + pause < deadline)
         deadline = now + pause;
     if (l->figures_at < deadline)
