@@ -188,9 +188,36 @@ static int cut_torn(struct journal *j, const struct newest *n, struct err *e)
     return segments_cut(&j->segments, &from, e);
 }
 
-// The last frame leaves a transaction open: remember it, then cut to its first frame.
-static int cut_open_txn(struct journal *j, const struct frame *f, struct err *e)
+// Where the transaction begins that the last frame leaves open. Its first segment may be gone by
+// retention: then all that is kept belongs to it.
+static bool txn_place_valid(struct journal *j, const struct newest *n)
 {
+    const struct frame *f = &n->f;
+    struct segment seg;
+    if (f->txn_seq > f->seq || f->txn_seq < f->txn_segment || f->txn_segment == 0)
+        return false;
+    if (f->txn_segment == n->seg.id)
+        return f->txn_offset >= sizeof(struct segment_header) && f->txn_offset <= n->last_at &&
+               f->txn_offset % 8 == 0;
+    for (size_t i = 0; segments_get(&j->segments, i, &seg); i++) {
+        if (seg.id >= f->txn_segment)
+            return (seg.id == f->txn_segment || i == 0) && seg.id < n->seg.id &&
+                   f->txn_offset >= sizeof(struct segment_header) && f->txn_offset <= seg.bytes &&
+                   f->txn_offset % 8 == 0;
+    }
+    return false;
+}
+
+// The last frame leaves a transaction open: remember it, then cut to its first frame.
+static int cut_open_txn(struct journal *j, const struct newest *n, struct err *e)
+{
+    const struct frame *f = &n->f;
+    if (!txn_place_valid(j, n))
+        return err_set(e, ERR_JOURNAL,
+                       "%s: the frame at offset %" PRIu64 " names no place where its transaction "
+                       "begins: restore the file from a backup, or move the journal away and start "
+                       "a new one",
+                       n->path, n->last_at);
     struct journal_cut cut = {f->txn_lsn, f->txn_changes, f->txn_hash, f->attempt};
     struct place from = {f->txn_segment, f->txn_offset, f->txn_seq};
     pending_take(j, &cut);
@@ -240,7 +267,7 @@ static int recover_step(struct journal *j, struct newest *n, bool *ret_again, st
     }
     if (n->f.flags & BATCH_PARTIAL) {
         *ret_again = true;
-        return cut_open_txn(j, &n->f, e);
+        return cut_open_txn(j, n, e);
     }
     if (file_ops.fdatasync(n->fd) != 0) // what survived a kill need not be durable yet
         return err_errno(e, ERR_JOURNAL, "cannot sync %s", n->path);

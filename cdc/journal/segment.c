@@ -23,7 +23,7 @@ bool segment_name_parse(const char *name, struct position *ret_first, uint64_t *
         3)
         return false;
     segment_name(first, seq, again);
-    if (strcmp(name, again) != 0 || seq == 0)
+    if (strcmp(name, again) != 0 || seq == 0 || seq > INT64_MAX)
         return false;
     *ret_first = first;
     *ret_seq = seq;
