@@ -7,6 +7,7 @@
 #define VIEW_MEMORY_MAX (1 << 20) // a larger batch is not kept: it would not fit the budget
 
 struct frame_view {
+    struct frame_view *older, *newer;
     struct batch *b;
     uint32_t ops;            // bits of enum op
     bool marks;              // a gap or a restart: for everybody
@@ -115,34 +116,40 @@ static void view_fill(struct frame_view *v)
     free(defined);
 }
 
-static void view_clear(struct frame_maker *fm, struct frame_view *v)
+static void view_free(struct frame_view *v)
 {
     while (v->frames) {
         struct frame *f = v->frames;
         v->frames = f->next;
-        fm->kept_bytes -= f->own.cap;
         frame_unref(f);
     }
-}
-
-static void view_free(struct frame_maker *fm, struct frame_view *v)
-{
-    if (!v)
-        return;
-    view_clear(fm, v);
     batch_unref(v->b);
     free(v->relations);
     free(v);
 }
 
-static struct frame_view *view_find(const struct frame_maker *fm, const struct batch *b)
+static struct frame_view **view_slot(struct frame_maker *fm, const struct batch *b)
 {
-    for (unsigned i = 0; i < FRAME_VIEWS_MAX; i++) {
-        struct frame_view *v = fm->views[(fm->newest - i) % FRAME_VIEWS_MAX];
-        if (v && v->b == b)
-            return v;
-    }
-    return NULL;
+    return &fm->views[b->seq % FRAME_VIEWS_MAX];
+}
+
+// Takes a view out of those kept.
+static void view_drop(struct frame_maker *fm, struct frame_view *v)
+{
+    *(v->older ? &v->older->newer : &fm->oldest) = v->newer;
+    *(v->newer ? &v->newer->older : &fm->newest) = v->older;
+    *view_slot(fm, v->b) = NULL;
+    fm->kept_bytes -= v->b->memory;
+    for (const struct frame *f = v->frames; f; f = f->next)
+        fm->kept_bytes -= f->own.cap;
+    view_free(v);
+}
+
+// Makes room at the cost of the oldest; the newest stays.
+static void views_limit(struct frame_maker *fm)
+{
+    while (fm->kept_bytes > FRAME_KEPT_BYTES && fm->oldest != fm->newest)
+        view_drop(fm, fm->oldest);
 }
 
 static bool keeps(const struct batch *b)
@@ -150,43 +157,48 @@ static bool keeps(const struct batch *b)
     return b->sealed_us != 0 && b->memory <= VIEW_MEMORY_MAX;
 }
 
+static struct frame_view *view_find(struct frame_maker *fm, const struct batch *b)
+{
+    struct frame_view *v = *view_slot(fm, b);
+    return v && v->b == b ? v : NULL;
+}
+
 // The view of a batch: kept for a live one, else for the caller to free (*ret_mine).
 static struct frame_view *view_get(struct frame_maker *fm, struct batch *b, bool *ret_mine)
 {
+    struct frame_view *v = view_find(fm, b);
     *ret_mine = !keeps(b);
-    struct frame_view *v = *ret_mine ? NULL : view_find(fm, b);
     if (v)
         return v;
     v = xcalloc(1, sizeof *v);
     v->b = batch_ref(b);
     view_fill(v);
-    if (!*ret_mine) {
-        fm->newest++;
-        struct frame_view **slot = &fm->views[fm->newest % FRAME_VIEWS_MAX];
-        view_free(fm, *slot);
-        *slot = v;
-    }
+    if (*ret_mine)
+        return v;
+    if (*view_slot(fm, b))
+        view_drop(fm, *view_slot(fm, b));
+    *view_slot(fm, b) = v;
+    v->older = fm->newest;
+    *(fm->newest ? &fm->newest->newer : &fm->oldest) = v;
+    fm->newest = v;
+    fm->kept_bytes += b->memory;
+    views_limit(fm);
     return v;
 }
 
-// Keeps a frame for others, at the cost of the oldest ones.
+// Keeps a frame for others.
 static void view_keep(struct frame_maker *fm, struct frame_view *v, struct frame *f)
 {
     f->next = v->frames;
     v->frames = frame_ref(f);
     fm->kept_bytes += f->own.cap;
-    for (unsigned i = FRAME_VIEWS_MAX - 1; i > 0 && fm->kept_bytes > FRAME_KEPT_BYTES; i--) {
-        struct frame_view *old = fm->views[(fm->newest - i) % FRAME_VIEWS_MAX];
-        if (old && old != v)
-            view_clear(fm, old);
-    }
+    views_limit(fm);
 }
 
 void frame_maker_init(struct frame_maker *fm, const struct catalog *c, size_t frame_bytes_max)
 {
     *fm = (struct frame_maker){.catalog = c, .frame_bytes_max = frame_bytes_max};
     fm->json.catalog = c;
-    fm->newest = FRAME_VIEWS_MAX; // never below what is subtracted from it
     fm->omitted = metric_new(METRIC_COUNTER, "rowcast_websocket_changes_omitted_total",
                              "Changes sent without their large columns, being too large for a "
                              "frame.",
@@ -195,17 +207,14 @@ void frame_maker_init(struct frame_maker *fm, const struct catalog *c, size_t fr
 
 void frame_maker_fini(struct frame_maker *fm)
 {
-    for (unsigned i = 0; i < FRAME_VIEWS_MAX; i++) {
-        view_free(fm, fm->views[i]);
-        fm->views[i] = NULL;
-    }
+    while (fm->oldest)
+        view_drop(fm, fm->oldest);
 }
 
 void frame_maker_forget(struct frame_maker *fm, const struct selection *sel)
 {
-    for (unsigned i = 0; i < FRAME_VIEWS_MAX; i++) {
-        struct frame_view *v = fm->views[i];
-        for (struct frame **at = v ? &v->frames : NULL; at && *at;) {
+    for (struct frame_view *v = fm->oldest; v; v = v->newer) {
+        for (struct frame **at = &v->frames; *at;) {
             struct frame *f = *at;
             if (f->key.sel != sel) {
                 at = &f->next;
@@ -235,7 +244,7 @@ bool frame_nothing(struct frame_maker *fm, struct selection *sel, struct batch *
     }
     *ret_passed = v->passed;
     if (mine)
-        view_free(fm, v);
+        view_free(v);
     return nothing;
 }
 
@@ -579,7 +588,7 @@ int frame_make(struct frame_maker *fm, const struct frame_key *key, struct batch
     if (r == 0 && !mine && !skips)
         view_keep(fm, v, f);
     if (mine)
-        view_free(fm, v);
+        view_free(v);
     if (r != 0) {
         frame_unref(f);
         return -1;

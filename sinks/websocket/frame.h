@@ -15,8 +15,8 @@
 #define FRAME_SMALL_BYTES (64 << 10)  // below it a frame takes another batch in
 #define FRAME_LARGE_BYTES (256 << 10) // above it a batch is cut into several frames
 #define FRAME_BATCHES_MAX 128         // in one frame
-#define FRAME_VIEWS_MAX   64          // batches whose frames are kept
-#define FRAME_KEPT_BYTES  (8 << 20)   // and how many bytes of them
+#define FRAME_VIEWS_MAX   8192        // batches that are kept with their frames, at most
+#define FRAME_KEPT_BYTES  (16 << 20)  // and how many bytes all that may hold
 
 // What a frame depends on besides the batches.
 struct frame_key {
@@ -57,8 +57,8 @@ struct frame_maker {
     size_t frame_bytes_max;     // a change above it loses its large columns
     struct metric *omitted;     // changes that did
     struct position omitted_at; // the newest of them
-    struct frame_view *views[FRAME_VIEWS_MAX];
-    unsigned newest;
+    struct frame_view *views[FRAME_VIEWS_MAX]; // by the batch's seq
+    struct frame_view *oldest, *newest;
     size_t kept_bytes;
 };
 

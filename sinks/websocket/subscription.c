@@ -203,3 +203,19 @@ void subscription_tick(struct subscription *s)
     if (s->passed > s->told && !(s->open && s->got))
         s->ask = true;
 }
+
+void subscription_free(struct subscription *s, struct selection **selections,
+                       struct frame_maker *fm)
+{
+    if (!s)
+        return;
+    journal_reader_close(s->reader);
+    frame_unref(s->frame);
+    if (s->queue)
+        queue_drop(s, s->queue->n);
+    if (s->sel->refs == 1)
+        frame_maker_forget(fm, s->sel);
+    selection_put(selections, s->sel);
+    free(s->failure);
+    free(s);
+}
