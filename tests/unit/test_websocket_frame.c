@@ -1,0 +1,368 @@
+// Frames: what a selection gets of a batch, how frames are cut, put together and shared, and what
+// is left out of a row that is too large.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "proto/wire.h"
+#include "sinks/websocket/frame.h"
+#include "sinks/websocket/omit.h"
+
+struct fixture {
+    struct catalog *catalog;
+    struct batch_builder *bb;
+    struct frame_maker fm;
+    struct selection *list;
+    uint64_t key;
+};
+
+static struct relation *table(uint32_t id, const char *name)
+{
+    struct relation *r = xcalloc(1, sizeof *r);
+    r->id = id;
+    r->schema = xstrdup("public");
+    r->name = xstrdup(name);
+    r->replica_identity = 'd';
+    r->column_count = 2;
+    r->columns = xcalloc(2, sizeof *r->columns);
+    r->columns[0] = (struct column){.name = xstrdup("id"),
+                                    .type = xstrdup("integer"),
+                                    .base_type = xstrdup("integer"),
+                                    .number = 1,
+                                    .kind = KIND_INT32,
+                                    .key = true};
+    r->columns[1] = (struct column){.name = xstrdup("body"),
+                                    .type = xstrdup("text"),
+                                    .base_type = xstrdup("text"),
+                                    .number = 2,
+                                    .kind = KIND_STRING};
+    relation_seal(r);
+    return r;
+}
+
+static int setup(void **state)
+{
+    struct fixture *x = xcalloc(1, sizeof *x);
+    x->catalog = catalog_new();
+    catalog_add(x->catalog, table(1, "a"));
+    catalog_add(x->catalog, table(2, "b"));
+    x->bb = batch_builder_new(64 << 10);
+    frame_maker_init(&x->fm, x->catalog, 1 << 20);
+    x->fm.borrow = true;
+    x->fm.json.stream_id = 0xabc;
+    *state = x;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *x = *state;
+    frame_maker_fini(&x->fm);
+    batch_builder_free(x->bb);
+    while (x->list)
+        selection_put(&x->list, x->list);
+    catalog_free(x->catalog);
+    free(x);
+    return 0;
+}
+
+static struct selection *selected(struct fixture *x, bool text, const char *glob)
+{
+    struct request q;
+    struct err e;
+    AUTO_BUF struct buf argument = {0};
+    request_init(&q);
+    if (glob) {
+        buf_printf(&argument, "table=%s", glob);
+        assert_int_equal(request_argument(&q, buf_cstr(&argument), &e), REQUEST_OK);
+    }
+    struct selection *sel = selection_get(&x->list, &q, text);
+    request_fini(&q);
+    return sel;
+}
+
+static void add_insert(struct fixture *x, uint32_t relation, size_t size)
+{
+    AUTO_BUF struct buf row = {0}, key = {0};
+    char *body = xmalloc(size + 1);
+    memset(body, 'x', size);
+    x->key++;
+    wire_uint(&key, 1, x->key);
+    wire_uint(&row, 1, x->key);
+    wire_bytes(&row, 2, body, size);
+    struct change c = {
+        .op = OP_INSERT, .relation = relation, .key = buf_slice(&key), .after = buf_slice(&row)};
+    batch_add_change(x->bb, &c);
+    free(body);
+}
+
+static void add_transaction(struct fixture *x, lsn_t lsn, uint32_t relation, int changes)
+{
+    batch_add_begin(x->bb, &(struct begin){.lsn = lsn, .xid = 7, .commit_time_us = 1});
+    for (int i = 0; i < changes; i++)
+        add_insert(x, relation, 10);
+    assert_true(batch_add_end(x->bb, lsn + 8));
+}
+
+static struct frame *made(struct fixture *x, struct frame_key key, struct batch *const *batches,
+                          size_t count, struct position skip)
+{
+    struct frame *f;
+    struct err e;
+    assert_int_equal(frame_make(&x->fm, &key, batches, count, skip, &f, &e), 0);
+    return f;
+}
+
+static size_t occurrences(const struct frame *f, const char *what)
+{
+    size_t n = 0;
+    const uint8_t *at = f->data, *end = f->data + f->n;
+    while (at && (at = memmem(at, (size_t)(end - at), what, strlen(what)))) {
+        n++;
+        at++;
+    }
+    return n;
+}
+
+// The frame as a batch: it must be one that can be read alone.
+static struct batch *read_back(const struct frame *f)
+{
+    uint8_t *data = xmalloc(BATCH_HEADROOM + f->n);
+    memcpy(data + BATCH_HEADROOM, f->data, f->n);
+    struct batch *b;
+    struct err e;
+    assert_int_equal(batch_parse(data, f->n, &b, &e), 0);
+    return b;
+}
+
+static void everything_is_the_batch_itself(void **state)
+{
+    struct fixture *x = *state;
+    add_transaction(x, 100, 1, 3);
+    struct batch *b = batch_builder_take(x->bb, false);
+    struct frame_key key = {selected(x, false, NULL), 0, true};
+    struct frame *f = made(x, key, &b, 1, (struct position){0});
+    assert_ptr_equal(f->data, b->data);
+    assert_int_equal(f->n, b->n);
+    assert_int_equal(f->passed, 108);
+    assert_int_equal(f->told, 108);
+    assert_int_equal(f->changes, 3);
+    assert_int_equal(f->use_count, 1);
+    assert_false(f->open);
+    struct frame *again = frame_find(&x->fm, &key, &b, 1);
+    assert_ptr_equal(f, again);
+    frame_unref(again);
+    frame_unref(f);
+    batch_unref(b);
+}
+
+static void a_filter_takes_its_changes_and_their_end(void **state)
+{
+    struct fixture *x = *state;
+    add_transaction(x, 100, 1, 2);
+    add_transaction(x, 200, 2, 1);
+    batch_add_progress(x->bb, 300);
+    struct batch *b = batch_builder_take(x->bb, false);
+    for (int text = 0; text <= 1; text++) {
+        struct frame_key key = {selected(x, text, "b"), 0, false};
+        struct frame *f = made(x, key, &b, 1, (struct position){0});
+        assert_int_equal(f->changes, 1);
+        assert_int_equal(f->told, 208);
+        assert_int_equal(f->passed, 300); // the progress is for the subscription to tell
+        if (text) {
+            assert_int_equal(occurrences(f, "\"op\":\"insert\""), 1);
+            assert_int_equal(occurrences(f, "\"type\":\"end\""), 1);
+            assert_int_equal(occurrences(f, "progress"), 0);
+        } else {
+            struct batch *copy = read_back(f);
+            assert_int_equal(copy->entry_count, 3); // begin, change, end
+            assert_int_equal(copy->first.lsn, 200);
+            batch_unref(copy);
+        }
+        frame_unref(f);
+    }
+    lsn_t passed = 0;
+    assert_true(frame_nothing(&x->fm, selected(x, true, "c"), b, &passed));
+    assert_int_equal(passed, 300);
+    assert_false(frame_nothing(&x->fm, selected(x, true, "a"), b, &passed));
+    batch_unref(b);
+}
+
+// A transaction over two batches: who got something of its first part gets its end.
+static void an_end_in_a_later_batch(void **state)
+{
+    struct fixture *x = *state;
+    batch_add_begin(x->bb, &(struct begin){.lsn = 100, .xid = 7});
+    add_insert(x, 1, 10);
+    struct batch *one = batch_builder_take(x->bb, true);
+    add_insert(x, 2, 10);
+    assert_true(batch_add_end(x->bb, 108));
+    struct batch *two = batch_builder_take(x->bb, false);
+    struct selection *sel = selected(x, true, "a");
+    struct frame *f = made(x, (struct frame_key){sel, 0, false}, &one, 1, (struct position){0});
+    assert_true(f->got && f->open);
+    frame_unref(f);
+    f = made(x, (struct frame_key){sel, 0, true}, &two, 1, (struct position){0});
+    assert_int_equal(f->changes, 0);
+    assert_int_equal(occurrences(f, "\"type\":\"end\""), 1);
+    assert_false(f->got || f->open);
+    frame_unref(f);
+    f = made(x, (struct frame_key){sel, 0, false}, &two, 1, (struct position){0});
+    assert_null(f->data);
+    frame_unref(f);
+    batch_unref(one);
+    batch_unref(two);
+}
+
+static void what_was_had_is_left_out(void **state)
+{
+    struct fixture *x = *state;
+    add_transaction(x, 100, 1, 3);
+    add_transaction(x, 200, 1, 1);
+    struct batch *b = batch_builder_take(x->bb, false);
+    struct frame_key key = {selected(x, false, NULL), 0, true};
+    struct frame *f = made(x, key, &b, 1, (struct position){100, 1});
+    assert_int_equal(f->changes, 2);
+    struct batch *copy = read_back(f);
+    assert_true(batch_begin(copy, &copy->entries[0]).continued);
+    assert_int_equal(copy->first.ordinal, 2);
+    assert_int_equal(copy->end_count, 2);
+    batch_unref(copy);
+    assert_null(frame_find(&x->fm, &key, &b, 1)); // nobody else's
+    frame_unref(f);
+    // The end was had too: the transaction is gone altogether.
+    f = made(x, key, &b, 1, (struct position){100, ORDINAL_END});
+    assert_int_equal(f->changes, 1);
+    frame_unref(f);
+    batch_unref(b);
+}
+
+static void a_large_batch_is_cut(void **state)
+{
+    struct fixture *x = *state;
+    batch_add_begin(x->bb, &(struct begin){.lsn = 100, .xid = 7});
+    for (int i = 0; i < 10; i++)
+        add_insert(x, 1, 100 << 10);
+    assert_true(batch_add_end(x->bb, 108));
+    struct batch *b = batch_builder_take(x->bb, false);
+    for (int text = 0; text <= 1; text++) {
+        struct frame_key key = {selected(x, text, NULL), 0, true};
+        uint32_t changes = 0, frames = 0;
+        do {
+            struct frame *f = made(x, key, &b, 1, (struct position){0});
+            assert_in_range(f->n, 1, FRAME_LARGE_BYTES + 1000);
+            if (!text) {
+                struct batch *copy = read_back(f);
+                assert_int_equal(batch_begin(copy, &copy->entries[0]).continued, key.entry > 0);
+                batch_unref(copy);
+            }
+            changes += f->changes;
+            frames++;
+            key.entry = f->next_entry;
+            key.got = f->got;
+            frame_unref(f);
+        } while (key.entry > 0);
+        assert_int_equal(changes, 10);
+        assert_int_equal(frames, 5);
+    }
+    batch_unref(b);
+}
+
+static void small_batches_go_together(void **state)
+{
+    struct fixture *x = *state;
+    struct batch *b[3];
+    for (int i = 0; i < 3; i++) {
+        add_transaction(x, 100 * (unsigned)(i + 1), 1 + i % 2, 1);
+        b[i] = batch_builder_take(x->bb, false);
+        b[i]->seq = (uint64_t)i + 1;
+    }
+    for (int text = 0; text <= 1; text++) {
+        struct frame_key key = {selected(x, text, NULL), 0, true};
+        struct frame *f = made(x, key, b, 3, (struct position){0});
+        assert_int_equal(f->changes, 3);
+        assert_int_equal(f->more_count, 2);
+        assert_int_equal(f->passed, 308);
+        assert_int_equal(f->use_count, 2);
+        struct frame *same = frame_find(&x->fm, &key, b, 3);
+        assert_ptr_equal(same, f);
+        assert_null(frame_find(&x->fm, &key, b, 2)); // it has more than this one may take
+        frame_unref(same);
+        frame_unref(f);
+    }
+    for (int i = 0; i < 3; i++)
+        batch_unref(b[i]);
+}
+
+static void a_row_that_is_too_large(void **state)
+{
+    struct fixture *x = *state;
+    x->fm.frame_bytes_max = 64 << 10;
+    batch_add_begin(x->bb, &(struct begin){.lsn = 100, .xid = 7});
+    add_insert(x, 1, 100 << 10);
+    add_insert(x, 1, 10);
+    assert_true(batch_add_end(x->bb, 108));
+    struct batch *b = batch_builder_take(x->bb, false);
+    int64_t omitted = metric_get(x->fm.omitted);
+    struct frame_key key = {selected(x, true, NULL), 0, true};
+    struct frame *f = made(x, key, &b, 1, (struct position){0});
+    assert_int_equal(occurrences(f, "\"omitted\":[\"body\"]"), 1);
+    assert_int_equal(f->changes, 2);
+    frame_unref(f);
+    key.sel = selected(x, false, NULL);
+    f = made(x, key, &b, 1, (struct position){0});
+    struct batch *copy = read_back(f);
+    struct change c = batch_change(copy, &copy->entries[1]);
+    assert_int_equal(c.omitted.n, 1);
+    assert_int_equal(c.omitted.p[0], 2);
+    assert_int_equal(c.key.n, 2);
+    assert_int_equal(c.after.n, 2);
+    batch_unref(copy);
+    frame_unref(f);
+    assert_int_equal(metric_get(x->fm.omitted) - omitted, 1); // once, whatever the forms
+    batch_unref(b);
+}
+
+static void small_frames(void **state)
+{
+    struct fixture *x = *state;
+    struct selection *text = selected(x, true, "a"), *bytes = selected(x, false, "a");
+    struct frame *f = frame_restart(text, 0x16B3748);
+    static const char restart[] =
+        "{\"type\":\"batch\",\"entries\":[{\"type\":\"restart\",\"lsn\":\"0/16B3748\"}]}";
+    assert_int_equal(f->n, strlen(restart));
+    assert_memory_equal(f->data, restart, f->n);
+    frame_unref(f);
+    f = frame_progress(&x->fm, bytes, 500);
+    struct batch *b = read_back(f);
+    assert_int_equal(batch_progress_lsn(b, &b->entries[0]), 500);
+    batch_unref(b);
+    frame_unref(f);
+    f = frame_relations(&x->fm, bytes, (uint32_t[]){1, 2}, 2);
+    b = read_back(f);
+    assert_int_equal(b->entry_count, 2);
+    assert_int_equal(b->entries[1].relation, 2);
+    batch_unref(b);
+    frame_unref(f);
+    f = frame_relations(&x->fm, text, (uint32_t[]){99}, 1); // not in the catalog
+    assert_null(f->data);
+    frame_unref(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(everything_is_the_batch_itself, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_filter_takes_its_changes_and_their_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_end_in_a_later_batch, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_had_is_left_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_large_batch_is_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(small_batches_go_together, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_row_that_is_too_large, setup, teardown),
+        cmocka_unit_test_setup_teardown(small_frames, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
