@@ -105,11 +105,17 @@ int source_schema(const struct source_options *o, struct buf *out, struct err *e
 {
     struct offline offline;
     offline_init(&offline);
-    struct lookup *l = lookup_new(o, &offline.waiter);
+    struct source_options all = *o;
+    struct lookup *l = lookup_new(&all, &offline.waiter);
     struct catalog *catalog = catalog_new();
     struct relations *rs = relations_new(&(struct relations_options){
         .source = o, .lookup = l, .catalog = catalog, .add = keep, .arg = catalog});
+    AUTO_BUF struct buf missing = {0};
     int r = lookup_connect(l, e);
+    if (r == 0)
+        r = publication_missing(lookup_connection(l), o, &missing, e);
+    if (missing.n) // what a publication made now would have
+        all.publication_count = 0;
     if (r == 0)
         r = relations_seed(rs, e);
     if (r == 0)

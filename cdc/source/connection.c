@@ -25,7 +25,7 @@ static const struct cause CAUSES[] = {
     {"28P01", ERR_SOURCE, "give the right password (password_file, PGPASSWORD, ~/.pgpass)"},
     {"28", ERR_SOURCE, "create the role, or let it in with a line in pg_hba.conf"},
     {"3D000", ERR_SOURCE, "name an existing database"},
-    {"42501", ERR_SOURCE, "grant it; replication needs: ALTER ROLE <role> REPLICATION"},
+    {"42501", ERR_SOURCE, "grant it to the role"},
     {"08P01", ERR_SOURCE,
      "if a pooler stands in between, give the address of the PostgreSQL server itself"},
     {"53300", ERR_RETRY, "raise max_wal_senders or max_connections, or end other sessions"},
@@ -126,7 +126,13 @@ static int connect_error(struct connection *c, struct err *e)
         }
         line += n + (line[n] == '\n');
     }
-    return fail(c, &text, e);
+    fail(c, &text, e);
+    if (strcmp(c->sqlstate, "42501") != 0)
+        return -1;
+    AUTO_BUF struct buf role = {0};
+    sql_identifier(&role, PQuser(c->pg));
+    return err_set(e, ERR_SOURCE, "%s; remedy: ALTER ROLE %s REPLICATION", buf_cstr(&text),
+                   buf_cstr(&role));
 }
 
 int connection_error(struct connection *c, const PGresult *r, struct err *e)

@@ -189,12 +189,19 @@ int lookup_published(struct lookup *l, uint32_t after, struct table_info **ret_t
     }
     const char *of_table = "t.schemaname = n.nspname and t.tablename = c.relname and t.pubname in";
     put_select(l, &sql);
-    buf_printf(&sql,
-               " where c.oid in (select c.oid from pg_class c join pg_namespace n on n.oid = "
-               "c.relnamespace join pg_publication_tables t on %s (%s) where c.oid > %u "
-               "order by c.oid limit 200)",
-               of_table, buf_cstr(&names), after);
-    if (l->c->version >= 150000)
+    if (names.n)
+        buf_printf(&sql,
+                   " where c.oid in (select c.oid from pg_class c join pg_namespace n on n.oid = "
+                   "c.relnamespace join pg_publication_tables t on %s (%s) where c.oid > %u "
+                   "order by c.oid limit 200)",
+                   of_table, buf_cstr(&names), after);
+    else
+        buf_printf(&sql,
+                   " where c.oid in (select c.oid from pg_class c join pg_namespace n on n.oid = "
+                   "c.relnamespace where " SQL_CANDIDATE " and c.relkind = 'r' and c.oid > %u "
+                   "order by c.oid limit 200)",
+                   after);
+    if (names.n && l->c->version >= 150000)
         buf_printf(&sql,
                    " and exists (select 1 from pg_publication_tables t where %s (%s) and "
                    "a.attname = any(t.attnames))",

@@ -40,7 +40,8 @@ struct connection *lookup_connection(struct lookup *l); // NULL: not connected
 // One table by OID; *ret_t has oid 0 when there is none (any more).
 int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t,
                  struct err *e) MUST_CHECK;
-// Up to 200 published tables with an OID above `after`, in their order. The caller frees.
+// Up to 200 published tables (without publications: all that could be) with an OID above `after`,
+// in their order. The caller frees.
 int lookup_published(struct lookup *l, uint32_t after, struct table_info **ret_tables,
                      size_t *ret_n, struct err *e) MUST_CHECK;
 // The type if it is built in or known already; NULL otherwise.

@@ -127,6 +127,12 @@ static void report_slot(struct preflight *p)
 
 // ---- publications and tables ----
 
+static void put_globs(const struct preflight *p, struct buf *out)
+{
+    for (size_t i = 0; i < p->o->table_count; i++)
+        buf_printf(out, "%s%s", i ? ", " : "", p->o->tables[i]);
+}
+
 static void report_creation(struct preflight *p, const struct table_list *candidates)
 {
     const char *name = p->o->publications[0];
@@ -147,10 +153,11 @@ static void report_creation(struct preflight *p, const struct table_list *candid
         report(p, FINDING_WARN, ERR_NONE, "tables", cause, remedy);
     }
     if (!any) {
-        report(p, FINDING_FAIL, ERR_USAGE, object,
-               p->o->table_count ? "does not exist, and no table matches the table globs"
-                                 : "does not exist, and there is no table to publish",
-               "name existing tables (schema.table)");
+        AUTO_BUF struct buf globs = {0};
+        put_globs(p, &globs);
+        AUTO_FREE char *cause = xasprintf("does not exist, and no table%s%s can be published",
+                                          globs.n ? " that matches " : "", buf_cstr(&globs));
+        report(p, FINDING_FAIL, ERR_USAGE, object, cause, "name existing tables (schema.table)");
     } else if (p->o->create) {
         AUTO_FREE char *cause = xasprintf("does not exist, will be created for %zu table%s", count,
                                           count == 1 ? "" : "s");
@@ -170,8 +177,8 @@ static int check_missing(struct preflight *p, const char *missing, struct err *e
         report(p, FINDING_FAIL, ERR_SOURCE, object,
                "does not exist though the slot does: changes from before its creation cannot be "
                "decoded",
-               "drop the slot and start with a new journal directory, or name the publication that "
-               "the slot was used with");
+               "name the publication that the slot was used with; or drop the slot, then CREATE "
+               "PUBLICATION .. FOR TABLE .., and start with a new journal directory");
         return 0;
     }
     if (publication_candidates(p->sql, &candidates, e) != 0)
@@ -207,8 +214,10 @@ static void report_globs(struct preflight *p, const struct table_list *l)
         return;
     }
     if (matching == 0) {
-        report(p, FINDING_FAIL, ERR_USAGE, "tables",
-               "no published table matches any of the table globs",
+        AUTO_BUF struct buf globs = {0};
+        put_globs(p, &globs);
+        AUTO_FREE char *cause = xasprintf("no published table matches %s", buf_cstr(&globs));
+        report(p, FINDING_FAIL, ERR_USAGE, "tables", cause,
                "name published tables (see pg_publication_tables), or ALTER PUBLICATION .. ADD "
                "TABLE ..");
         return;

@@ -107,12 +107,9 @@ int publication_tables(struct connection *sql, const struct source_options *o, b
 int publication_candidates(struct connection *sql, struct table_list *ret_l, struct err *e)
 {
     AUTO_RESULT PGresult *r = NULL;
-    if (connection_query(
-            sql, clock_mono_us() + QUERY_US, &r, e,
-            "select " TABLE_COLUMNS " from pg_class c join pg_namespace n on n.oid = "
-            "c.relnamespace where c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname "
-            "!~ '^pg_' and n.nspname <> 'information_schema' and c.oid >= 16384 order by 2, 3") !=
-        0)
+    if (connection_query(sql, clock_mono_us() + QUERY_US, &r, e,
+                         "select " TABLE_COLUMNS " from pg_class c join pg_namespace n on n.oid = "
+                         "c.relnamespace where " SQL_CANDIDATE " order by 2, 3") != 0)
         return -1;
     read_tables(r, ret_l);
     return 0;

@@ -10,7 +10,11 @@
     "c.relispartition union select i.inhparent from pg_inherits i join up on i.inhrelid = up.oid)" \
     " select rn.nspname || chr(1) || r.relname from up join pg_class r on r.oid = up.oid"          \
     " join pg_namespace rn on rn.oid = r.relnamespace where not r.relispartition limit 1)"
-// That as a quoted table name, allocated; NULL when it is none.
+// What a pg_class c in pg_namespace n must be to be published.
+#define SQL_CANDIDATE                                                                              \
+    "c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname <> " \
+    "'information_schema' and c.oid >= 16384"
+// SQL_ROOT_OF_C's value as a quoted table name, allocated; NULL when it is none.
 char *publication_root(const char *joined);
 
 struct published_table {

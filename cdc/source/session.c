@@ -37,8 +37,6 @@ static void on_finding(void *arg, enum finding level, enum err_class class, cons
 
 static int preflight(struct session *s, struct err *e)
 {
-    if (lookup_connect(s->o->lookup, e) != 0)
-        return -1;
     s->preflight = (struct preflight){
         .o = s->o->source, .sql = lookup_connection(s->o->lookup), .report = on_finding, .arg = s};
     if (preflight_run(&s->preflight, e) != 0)
@@ -304,8 +302,17 @@ static int stream(struct session *s, lsn_t from, struct err *e)
 static int session_body(struct session *s, struct session_end *end, struct err *e)
 {
     lsn_t from;
-    if (preflight(s, e) != 0 || connect_stream(s, e) != 0 || check_pinned(s, e) != 0 ||
-        identify(s, e) != 0 || find_start(s, &from, e) != 0)
+    end->refused = true;
+    if (lookup_connect(s->o->lookup, e) != 0)
+        return -1;
+    end->refused = false;
+    if (preflight(s, e) != 0)
+        return -1;
+    end->refused = true;
+    if (connect_stream(s, e) != 0)
+        return -1;
+    end->refused = false;
+    if (check_pinned(s, e) != 0 || identify(s, e) != 0 || find_start(s, &from, e) != 0)
         return -1;
     // Before anything is read: numbers come from attnums, which renaming does not change.
     if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0)

@@ -18,8 +18,9 @@ struct session_options {
 
 // What is known of a session that ended, for the decision what to do next.
 struct session_end {
+    bool refused;     // a connection could not be made
     bool streamed;    // it had come as far as streaming
-    char sqlstate[6]; // of what ended it; "": the connection was lost
+    char sqlstate[6]; // of what ended it; "": no word from the server
 };
 
 // 0: stopped. -1: e says why it ended; always fills ret_end.

@@ -39,7 +39,9 @@ int slot_read(struct connection *sql, const char *name, struct slot *ret_slot, s
         s.confirmed = result_lsn(r, 0, 8);
         const char *reason = result_text(r, 0, 10);
         s.lost = strcmp(result_text(r, 0, 9), "lost") == 0 || *reason;
-        snprintf(s.reason, sizeof s.reason, "%s", *reason ? reason : "wal_removed");
+        bool removed = !*reason || strcmp(reason, "wal_removed") == 0;
+        snprintf(s.reason, sizeof s.reason, "%s",
+                 removed ? "wal_removed: it lagged by more than max_slot_wal_keep_size" : reason);
     }
     *ret_slot = s;
     return 0;

@@ -6,7 +6,7 @@
 struct slot {
     bool exists, logical, temporary, active, two_phase, synced, lost;
     char plugin[64], database[64];
-    char reason[64]; // why it was invalidated
+    char reason[80]; // why it was invalidated
     lsn_t restart, confirmed;
 };
 

@@ -104,7 +104,7 @@ static bool is_poison(struct source *s, const struct session_end *end)
 static bool is_final(struct source *s, const struct session_end *end, struct err *e)
 {
     // Passwords are rotated, roles and databases are renamed while we run: that can be undone.
-    if (e->class == ERR_SOURCE && s->ever_live && strncmp(end->sqlstate, "28", 2) == 0)
+    if (e->class == ERR_SOURCE && s->ever_live && end->refused)
         return false;
     if (e->class == ERR_RETRY || (e->class == ERR_SOURCE && end->streamed && *end->sqlstate)) {
         if (!is_poison(s, end))

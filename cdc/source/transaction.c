@@ -10,7 +10,8 @@ enum cut_state {
     CUT_NONE,    // nothing was cut
     CUT_PENDING, // its transaction must come next
     CUT_COMPARE, // it is here, and held back until it is known to be the same
-    CUT_AGAIN,   // it was another: appended again as a new attempt, uncompared
+    CUT_AGAIN,   // it was another: it is to be appended as a new attempt, uncompared
+    CUT_WRITTEN, // that is being done, and not durable yet
 };
 
 struct transaction {
@@ -122,7 +123,9 @@ void transaction_start(struct transaction *t, struct ack *ack)
     if (t->cut_state == CUT_AGAIN)
         return;
     t->cut = journal_pending_cut(t->o.journal);
-    t->cut_state = t->cut.lsn ? CUT_PENDING : CUT_NONE;
+    t->cut_state = t->cut.lsn == 0              ? CUT_NONE
+                   : t->cut.lsn < t->drop_below ? CUT_WRITTEN
+                                                : CUT_PENDING;
 }
 
 void transaction_lost(struct transaction *t)
@@ -152,7 +155,8 @@ static void cut_answered(struct transaction *t)
 // The stream is past what was cut: it does not come any more (or is empty now).
 void transaction_passed(struct transaction *t, lsn_t lsn)
 {
-    if (likely(t->cut_state == CUT_NONE) || t->cut_state == CUT_COMPARE || lsn <= t->cut.lsn)
+    bool waiting = t->cut_state == CUT_PENDING || t->cut_state == CUT_AGAIN;
+    if (likely(!waiting) || lsn <= t->cut.lsn)
         return;
     metric_add(t->restarts, 1);
     log_warn("a transaction that was being read when the connection was lost does not come again; "
@@ -161,14 +165,22 @@ void transaction_passed(struct transaction *t, lsn_t lsn)
     cut_answered(t);
 }
 
+// A new attempt is answered when it is durable, or a crash could bring the old number back.
+static void answer_written(struct transaction *t)
+{
+    if (unlikely(t->cut_state == CUT_WRITTEN) && journal_watermark(t->o.journal) > t->cut.lsn)
+        cut_answered(t);
+}
+
 static void compare_begin(struct transaction *t)
 {
+    answer_written(t);
     if (likely(t->cut_state == CUT_NONE) || t->begin.lsn != t->cut.lsn)
         return;
     t->begin.attempt = t->cut.attempt;
     if (t->cut_state == CUT_AGAIN) {
         t->begin.attempt = t->cut.attempt + 1;
-        cut_answered(t);
+        t->cut_state = CUT_WRITTEN;
         return;
     }
     transaction_drained(t); // those before it are not held
