@@ -24,49 +24,27 @@ void frame_cache_free(struct frame_cache *c)
 struct batch *frame_cache_get(struct frame_cache *c, uint64_t seq, struct place *ret_next)
 {
     struct batch *b = NULL;
+    size_t i = seq % FRAME_CACHE_SLOTS;
     pthread_mutex_lock(&c->lock);
-    for (size_t i = 0; i < FRAME_CACHE_SLOTS && !b; i++) {
-        if (c->slots[i].batch && c->slots[i].batch->seq == seq) {
-            b = batch_ref(c->slots[i].batch);
-            *ret_next = c->slots[i].next;
-            c->slots[i].used = ++c->clock;
-        }
+    if (c->slots[i].batch && c->slots[i].batch->seq == seq) {
+        b = batch_ref(c->slots[i].batch);
+        *ret_next = c->slots[i].next;
     }
     pthread_mutex_unlock(&c->lock);
     return b;
 }
 
-// The least recently used slot, or a free one when `any_free`.
-static size_t victim(const struct frame_cache *c, bool any_free)
-{
-    size_t best = FRAME_CACHE_SLOTS;
-    for (size_t i = 0; i < FRAME_CACHE_SLOTS; i++) {
-        if (!c->slots[i].batch) {
-            if (any_free)
-                return i;
-            continue;
-        }
-        if (best == FRAME_CACHE_SLOTS || c->slots[i].used < c->slots[best].used)
-            best = i;
-    }
-    return best;
-}
-
 void frame_cache_put(struct frame_cache *c, struct batch *b, const struct place *next,
                      uint64_t epoch)
 {
+    size_t i = b->seq % FRAME_CACHE_SLOTS;
     pthread_mutex_lock(&c->lock);
-    bool there = epoch != c->epoch;
-    for (size_t i = 0; i < FRAME_CACHE_SLOTS && !there; i++)
-        there = c->slots[i].batch && c->slots[i].batch->seq == b->seq;
-    if (!there) {
-        while (c->bytes > 0 && c->bytes + b->memory > FRAME_CACHE_BYTES)
-            drop(c, victim(c, false));
-        size_t i = victim(c, true);
+    if (epoch == c->epoch) {
         drop(c, i);
+        while (c->bytes > 0 && c->bytes + b->memory > FRAME_CACHE_BYTES)
+            drop(c, c->hand++ % FRAME_CACHE_SLOTS);
         c->slots[i].batch = batch_ref(b);
         c->slots[i].next = *next;
-        c->slots[i].used = ++c->clock;
         c->bytes += b->memory;
     }
     pthread_mutex_unlock(&c->lock);

@@ -12,12 +12,11 @@
 struct frame_cache {
     pthread_mutex_t lock;
     struct {
-        struct batch *batch; // NULL: free
-        struct place next;   // where the frame behind it stands
-        uint64_t used;       // time of the last use
-    } slots[FRAME_CACHE_SLOTS];
-    uint64_t epoch; // of the cuts: what was read before a cut must not be kept after it
-    uint64_t clock;
+        struct batch *batch;    // NULL: free
+        struct place next;      // where the frame behind it stands
+    } slots[FRAME_CACHE_SLOTS]; // seq lives in slots[seq % FRAME_CACHE_SLOTS]
+    uint64_t epoch;             // of the cuts: what was read before a cut must not be kept after it
+    size_t hand;                // what goes next when there are too many bytes
     size_t bytes;
 };
 

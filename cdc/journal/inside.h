@@ -9,6 +9,7 @@
 #include "journal/segments.h"
 #include "journal/tail.h"
 
+#include <xxhash.h>
 #include <zstd.h>
 
 #define UNWRITTEN_BYTES_MAX (UINT64_C(16) << 20) // beyond it the source stops reading
@@ -31,6 +32,7 @@ struct frame_context {
     struct place txn;     // the first frame of the transaction being written
     struct position last; // of the newest frame
     lsn_t watermark;
+    uint64_t at; // where the newest frame begins
 };
 
 // The newest segment, as its thread writes it.
@@ -43,7 +45,23 @@ struct writer {
     uint64_t at;
     ZSTD_CCtx *zstd;
     struct frame_context context; // behind the newest frame staged
+    uint64_t segment;             // the file's id
+    uint64_t hinted;              // where the last hint said that frames are durable
+    int hint_fd;
 };
+
+#define HINT_FILE "hint"
+// A durable frame of the newest segment, for opening to begin its walk at. Written in place and not
+// synced: what it says was true before it was written, and a cut removes it first.
+struct hint {
+    uint64_t segment, offset, seq;
+    uint64_t check; // XXH3 over the rest
+};
+
+static inline uint64_t hint_check(const struct hint *h)
+{
+    return XXH3_64bits(h, offsetof(struct hint, check));
+}
 
 struct journal_metrics {
     struct metric *bytes, *segments, *oldest_age, *unwritten, *readers, *synced;
@@ -116,6 +134,7 @@ struct journal_reader {
     bool before_first; // opened when nothing was kept: the first batch tells whether it is a gap
     bool expired;
     int fd; // of the segment being read, or -1
+    char path[SEGMENT_PATH_MAX];
     struct segment segment;
     struct place place; // of the frame `place.seq`, as of `place_epoch`
     uint64_t place_epoch;
@@ -126,6 +145,8 @@ struct journal_reader {
 // Everything but the segments' contents: lock, identity, pending cut, relation versions, the list.
 int journal_open_files(const struct journal_options *o, struct journal **ret_j,
                        struct err *e) MUST_CHECK;
+// Forgets the hint, durably: what it says may be cut.
+int hint_remove(struct journal *j, struct err *e) MUST_CHECK;
 int pending_load(struct journal *j, struct err *e) MUST_CHECK;
 // Brings the files to the last whole transaction and fills writer, positions and pending cut.
 int recover(struct journal *j, struct err *e) MUST_CHECK;

@@ -99,6 +99,7 @@ static int start_thread(struct journal *j, struct err *e)
     metric_set(j->metrics.synced, (int64_t)j->watermark);
     metrics_on_render(update_metrics, j);
     j->thread_runs = true;
+    j->w.hint_fd = openat(j->dirfd, HINT_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     j->w.zstd = ZSTD_createCCtx();
     CHECK(j->w.zstd);
     size_t r = ZSTD_CCtx_setParameter(j->w.zstd, ZSTD_c_compressionLevel, j->o.compression);
@@ -123,7 +124,7 @@ static void init(struct journal *j, const struct journal_options *o)
         j->o.memory_bytes = MEMORY_BYTES_DEFAULT;
     if (j->o.compression == 0)
         j->o.compression = COMPRESSION_DEFAULT;
-    j->dirfd = j->lock_fd = j->relations.fd = j->w.fd = -1;
+    j->dirfd = j->lock_fd = j->relations.fd = j->w.fd = j->w.hint_fd = -1;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -365,10 +366,12 @@ static int cut_files(struct journal *j, struct err *e)
 {
     struct writer *w = &j->w;
     struct segment seg;
+    if (hint_remove(j, e) != 0)
+        return -1;
     if (w->fd >= 0)
         close(w->fd);
     w->fd = -1;
-    w->good = w->at = 0;
+    w->good = w->at = w->hinted = 0;
     if (segments_cut(&j->segments, &w->context.txn, e) != 0)
         return -1;
     w->good_seq = w->durable_seq = j->written_seq = j->open.seq - 1;
@@ -377,6 +380,7 @@ static int cut_files(struct journal *j, struct err *e)
         if (segments_open(&j->segments, &seg, O_RDWR, &w->fd, e) != 0)
             return -1;
         w->good = w->at = seg.bytes;
+        w->segment = seg.id;
     }
     return 0;
 }

@@ -245,13 +245,13 @@ static enum find find_frame(struct journal_reader *r, uint64_t seq, uint64_t epo
     if (had == r->segment.id)
         return FIND_OK;
     close_file(r);
+    segments_path(&j->segments, &r->segment, r->path);
     if (segments_open(&j->segments, &r->segment, O_RDONLY, &r->fd, e) == 0)
         return FIND_OK;
     return segments_gone(&j->segments, &r->segment) ? FIND_EXPIRED : FIND_ERROR;
 }
 
-static int read_header(struct journal_reader *r, uint64_t seq, const char *path,
-                       struct frame *ret_f, struct err *e)
+static int read_header(struct journal_reader *r, uint64_t seq, struct frame *ret_f, struct err *e)
 {
     struct frame f;
     ssize_t n = file_read_at(r->fd, &f, sizeof f, r->place.offset);
@@ -263,12 +263,12 @@ static int read_header(struct journal_reader *r, uint64_t seq, const char *path,
     return err_set(e, ERR_JOURNAL,
                    "%s: damaged frame at offset %" PRIu64 ", behind position " LSN_FMT "/%" PRIu64
                    ": restore the file from a backup, or move the journal away and start a new one",
-                   path, r->place.offset, LSN_ARG(r->at.lsn), r->at.ordinal);
+                   r->path, r->place.offset, LSN_ARG(r->at.lsn), r->at.ordinal);
 }
 
 // From the file into the cache.
-static int load_frame(struct journal_reader *r, const char *path, const struct frame *f,
-                      uint64_t epoch, struct place *ret_next, struct batch **ret_b, struct err *e)
+static int load_frame(struct journal_reader *r, const struct frame *f, uint64_t epoch,
+                      struct place *ret_next, struct batch **ret_b, struct err *e)
 {
     struct journal *j = r->j;
     bool large = f->raw > FRAME_CACHE_BYTES;
@@ -280,7 +280,7 @@ static int load_frame(struct journal_reader *r, const char *path, const struct f
         b = frame_cache_get(&j->cache, f->seq, &next); // another reader may have done it meanwhile
     }
     if (!b) {
-        result = frame_read_payload(r->fd, path, r->place.offset, f, &b, e);
+        result = frame_read_payload(r->fd, r->path, r->place.offset, f, &b, e);
         if (result == 0)
             frame_cache_put(&j->cache, b, &next, epoch);
     }
@@ -300,13 +300,10 @@ static enum find read_frame(struct journal_reader *r, uint64_t seq, uint64_t epo
     struct batch *b = frame_cache_get(&r->j->cache, seq, &next);
     if (!b) {
         struct frame f;
-        char path[SEGMENT_PATH_MAX];
         enum find found = find_frame(r, seq, epoch, e);
         if (found != FIND_OK)
             return found;
-        segments_path(&r->j->segments, &r->segment, path);
-        if (read_header(r, seq, path, &f, e) != 0 ||
-            load_frame(r, path, &f, epoch, &next, &b, e) != 0)
+        if (read_header(r, seq, &f, e) != 0 || load_frame(r, &f, epoch, &next, &b, e) != 0)
             return FIND_ERROR;
     }
     r->place = next;

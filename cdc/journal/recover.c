@@ -58,12 +58,13 @@ struct newest {
     struct segment seg;
     char path[SEGMENT_PATH_MAX];
     int fd;
-    uint64_t end;     // of the whole frames
-    uint64_t next;    // seq behind them
-    bool any;         // there is a frame
-    bool torn;        // something else follows
-    struct frame f;   // the last frame
-    uint64_t last_at; // and where it stands
+    struct place start; // where the walk begins: all before is durable
+    uint64_t end;       // of the whole frames
+    uint64_t next;      // seq behind them
+    bool any;           // there is a frame
+    bool torn;          // something else follows
+    struct frame f;     // the last frame
+    uint64_t last_at;   // and where it stands
 };
 
 static int damaged(const struct newest *n, struct position behind, struct err *e)
@@ -87,20 +88,16 @@ static void stop_before(struct newest *n, const struct frame *last, uint64_t las
 }
 
 // Reads the payloads behind what the last frame vouches for; the first bad one is the tail's end.
-static int check_tail(struct segments *s, struct newest *n, struct err *e)
+static void check_tail(struct newest *n)
 {
     uint64_t durable = n->f.durable_seq;
     if (!n->any || durable >= n->next - 1)
-        return 0;
+        return;
     struct walk w;
     struct frame f, before;
     uint64_t at, before_at = 0;
     bool any = false;
-    struct place from = {0, sizeof(struct segment_header), 0};
-    struct segment seg;
-    if (durable >= n->seg.id && segments_find_seq(s, durable, &from, &seg, e) != FIND_OK)
-        return -1;
-    walk_begin(&w, n->fd, from.offset, n->end);
+    walk_begin(&w, n->fd, n->start.offset, n->end);
     while (walk_next(&w, &f, &at) == WALK_FRAME) {
         if (f.seq > durable && !frame_payload_valid(n->fd, at, &f)) {
             n->next = f.seq;
@@ -112,22 +109,21 @@ static int check_tail(struct segments *s, struct newest *n, struct err *e)
         any = true;
     }
     walk_end(&w);
-    return 0;
 }
 
 // Finds the last whole frame of an open file.
-static int scan_newest(struct segments *s, struct newest *n, bool read_only, struct err *e)
+static int scan_newest(struct newest *n, bool read_only, struct err *e)
 {
+    n->torn = false;
     struct walk w;
     struct frame f;
     uint64_t at;
     enum walk_step step;
     struct position before = {0, 0};
-    n->next = n->seg.id;
-    n->end = sizeof(struct segment_header);
+    n->next = n->start.seq;
+    n->end = n->start.offset;
     walk_begin(&w, n->fd, n->end, n->seg.bytes);
     while ((step = walk_next(&w, &f, &at)) == WALK_FRAME && f.seq == n->next) {
-        segments_note(s, &f, at, before);
         before = frame_last(&f);
         n->f = f;
         n->any = true;
@@ -143,7 +139,9 @@ static int scan_newest(struct segments *s, struct newest *n, bool read_only, str
             r = damaged(n, before, e);
     }
     walk_end(&w);
-    return r != 0 ? -1 : check_tail(s, n, e);
+    if (r == 0)
+        check_tail(n);
+    return r;
 }
 
 // A file whose creation a crash cut short: no header yet.
@@ -154,6 +152,31 @@ static bool unborn(int fd, uint64_t bytes)
     if (bytes < sizeof h)
         return true;
     return file_read_at(fd, h, sizeof h, 0) == (ssize_t)sizeof h && memcmp(h, zero, sizeof h) == 0;
+}
+
+int hint_remove(struct journal *j, struct err *e)
+{
+    if (j->w.hint_fd >= 0) { // in use: emptied
+        if (ftruncate(j->w.hint_fd, 0) == 0 && fdatasync(j->w.hint_fd) == 0)
+            return 0;
+        return err_errno(e, ERR_JOURNAL, "cannot empty %s/%s", j->dir, HINT_FILE);
+    }
+    return state_remove(j->dirfd, j->dir, HINT_FILE, e);
+}
+
+// Where a walk of the newest segment may begin: its last hinted frame, if one stands there.
+static struct place walk_start(struct journal *j, const struct newest *n)
+{
+    const struct place first = {n->seg.id, sizeof(struct segment_header), n->seg.id};
+    struct hint h;
+    struct frame f;
+    AUTO_CLOSE int fd = openat(j->dirfd, HINT_FILE, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || file_read_at(fd, &h, sizeof h, 0) != (ssize_t)sizeof h ||
+        h.check != hint_check(&h) || h.segment != n->seg.id || h.offset >= n->seg.bytes ||
+        file_read_at(n->fd, &f, sizeof f, h.offset) != (ssize_t)sizeof f ||
+        !frame_valid(&f, n->seg.bytes - h.offset) || f.seq != h.seq)
+        return first;
+    return (struct place){h.segment, h.offset, h.seq};
 }
 
 static int open_newest(struct journal *j, struct newest *n, struct err *e)
@@ -175,7 +198,13 @@ static int open_newest(struct journal *j, struct newest *n, struct err *e)
     if (h.first_seq != n->seg.id)
         return err_set(e, ERR_JOURNAL, "%s was renamed: it begins with seq %" PRIu64, n->path,
                        h.first_seq);
-    return scan_newest(&j->segments, n, j->o.read_only, e);
+    n->start = walk_start(j, n);
+    if (scan_newest(n, j->o.read_only, e) != 0)
+        return -1;
+    if (n->any || n->start.seq == n->seg.id)
+        return 0;
+    n->start = (struct place){n->seg.id, sizeof h, n->seg.id}; // the hint misled: from the start
+    return scan_newest(n, j->o.read_only, e);
 }
 
 // Cuts at the frame that stands at `from`; keeps the files as they are when read_only.
@@ -261,19 +290,19 @@ static int recover_step(struct journal *j, struct newest *n, bool *ret_again, st
             segments_shrink(&j->segments, n->any ? n->end : 0);
         return 0;
     }
-    if (!n->any || n->torn) {
+    bool torn = !n->any || n->torn;
+    if (torn || (n->f.flags & BATCH_PARTIAL)) {
         *ret_again = true;
-        return cut_torn(j, n, e);
-    }
-    if (n->f.flags & BATCH_PARTIAL) {
-        *ret_again = true;
-        return cut_open_txn(j, n, e);
+        if (hint_remove(j, e) != 0)
+            return -1;
+        return torn ? cut_torn(j, n, e) : cut_open_txn(j, n, e);
     }
     if (file_ops.fdatasync(n->fd) != 0) // what survived a kill need not be durable yet
         return err_errno(e, ERR_JOURNAL, "cannot sync %s", n->path);
     adopt(j, n);
     j->w.fd = n->fd;
     j->w.good = j->w.at = n->end;
+    j->w.segment = n->seg.id;
     n->fd = -1;
     return 0;
 }

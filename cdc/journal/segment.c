@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <xxhash.h>
 #include <zstd.h>
@@ -132,6 +133,31 @@ static bool zstd_size_is(const uint8_t *p, size_t n, uint64_t raw)
     return sum == raw;
 }
 
+// A thread's own context: making one for each frame costs more than the frame.
+static pthread_key_t inflater_key;
+static pthread_once_t inflater_once = PTHREAD_ONCE_INIT;
+
+static void inflater_free(void *context)
+{
+    ZSTD_freeDCtx(context);
+}
+
+static void inflater_init(void)
+{
+    CHECK(pthread_key_create(&inflater_key, inflater_free) == 0);
+}
+
+static ZSTD_DCtx *inflater(void)
+{
+    CHECK(pthread_once(&inflater_once, inflater_init) == 0);
+    ZSTD_DCtx *context = pthread_getspecific(inflater_key);
+    if (!context) {
+        context = ZSTD_createDCtx();
+        CHECK(context && pthread_setspecific(inflater_key, context) == 0);
+    }
+    return context;
+}
+
 static int payload_inflate(int fd, const char *path, uint64_t offset, const struct frame *f,
                            uint8_t **ret_data, struct err *e)
 {
@@ -144,7 +170,7 @@ static int payload_inflate(int fd, const char *path, uint64_t offset, const stru
     if (!zstd_size_is(stored, f->stored, f->raw))
         return damaged(path, offset, f, "its compressed size is wrong", e);
     uint8_t *data = xmalloc(BATCH_HEADROOM + f->raw);
-    size_t raw = ZSTD_decompress(data + BATCH_HEADROOM, f->raw, stored, f->stored);
+    size_t raw = ZSTD_decompressDCtx(inflater(), data + BATCH_HEADROOM, f->raw, stored, f->stored);
     if (ZSTD_isError(raw) || raw != f->raw) {
         free(data);
         return damaged(path, offset, f, "it cannot be decompressed", e);

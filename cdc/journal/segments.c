@@ -330,14 +330,6 @@ static void note(struct segments *s, struct segment *seg, const struct frame *f,
     seg->ways[seg->way_count++] = (struct waypoint){f->seq, offset, before};
 }
 
-void segments_note(struct segments *s, const struct frame *f, uint64_t offset,
-                   struct position before)
-{
-    pthread_mutex_lock(&s->lock);
-    note(s, &s->items[s->n - 1], f, offset, before);
-    pthread_mutex_unlock(&s->lock);
-}
-
 // What is looked for: a seq, or (seq 0) the first frame above a position.
 struct wanted {
     uint64_t seq;

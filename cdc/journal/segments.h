@@ -54,10 +54,6 @@ void segments_shrink(struct segments *s, uint64_t bytes);
 int segments_cut(struct segments *s, const struct place *from, struct err *e) MUST_CHECK;
 // Removes the oldest segment if it still is `id`.
 int segments_drop(struct segments *s, uint64_t id, struct err *e) MUST_CHECK;
-// Remembers a frame met by a walk of the newest segment.
-void segments_note(struct segments *s, const struct frame *f, uint64_t offset,
-                   struct position before);
-
 // ---- looking ----
 
 size_t segments_count(struct segments *s);

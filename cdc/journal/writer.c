@@ -11,9 +11,10 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define GROUP_MAX      256 // batches taken at a time
-#define COMPRESS_LEAST 128 // smaller ones do not gain
+#define GROUP_MAX      256  // batches taken at a time
+#define COMPRESS_LEAST 1024 // smaller ones gain little
 #define TICK_US        INT64_C(1000000)
+#define HINT_BYTES     (UINT64_C(1) << 20)
 
 enum write_result { WRITE_OK, WRITE_FULL, WRITE_FAILED };
 
@@ -21,6 +22,8 @@ void writer_free(struct writer *w)
 {
     if (w->fd >= 0)
         close(w->fd);
+    if (w->hint_fd >= 0)
+        close(w->hint_fd);
     buf_free(&w->stage);
     ZSTD_freeCCtx(w->zstd);
 }
@@ -51,6 +54,14 @@ static enum write_result write_error(struct err *e, const char *dir)
     return WRITE_FAILED;
 }
 
+static void hint_write(struct writer *w)
+{
+    struct hint h = {.segment = w->segment, .offset = w->context.at, .seq = w->good_seq};
+    h.check = hint_check(&h);
+    if (pwrite(w->hint_fd, &h, sizeof h, 0) == (ssize_t)sizeof h)
+        w->hinted = w->good;
+}
+
 static int sync_file(struct journal *j, struct err *e)
 {
     struct writer *w = &j->w;
@@ -67,6 +78,8 @@ static int sync_file(struct journal *j, struct err *e)
         metric_add(j->metrics.fsyncs, 1);
     }
     w->durable_seq = w->good_seq;
+    if (j->o.sync && w->good >= w->hinted + HINT_BYTES)
+        hint_write(w);
     return 0;
 }
 
@@ -110,7 +123,8 @@ static enum write_result roll(struct journal *j, const struct batch *b, struct e
     if (w->fd >= 0)
         close(w->fd);
     w->fd = fd;
-    w->good = w->at = sizeof(struct segment_header);
+    w->segment = b->seq;
+    w->good = w->at = w->hinted = sizeof(struct segment_header);
     return WRITE_OK;
 }
 
@@ -128,33 +142,39 @@ static size_t stage_chunk(struct writer *w, const uint8_t *p, size_t n, bool zst
     return stored;
 }
 
-// The payload behind a header of zeros; fills f's lengths, flag and check. A batch of several
-// chunks leaves the stage as it grows.
-static enum write_result put_payload(struct journal *j, const struct batch *b, struct frame *f,
-                                     struct err *e)
+// The payload behind a header of zeros; fills f's lengths, flag and check.
+static void put_payload(struct writer *w, const struct batch *b, struct frame *f)
+{
+    bool zstd = b->n >= COMPRESS_LEAST;
+    size_t begin = w->stage.n, stored = stage_chunk(w, b->data, b->n, zstd);
+    if (zstd && stored >= b->n) { // it does not shrink
+        zstd = false;
+        w->stage.n = begin;
+        stored = stage_chunk(w, b->data, b->n, false);
+    }
+    f->stored = (uint32_t)stored;
+    f->flags |= zstd ? FRAME_ZSTD : 0;
+    f->payload_check = XXH3_64bits(w->stage.p + begin, stored);
+}
+
+// The same for a batch of several chunks, which leave the stage one by one.
+static enum write_result put_large_payload(struct journal *j, const struct batch *b,
+                                           struct frame *f, struct err *e)
 {
     struct writer *w = &j->w;
-    bool zstd = b->n >= COMPRESS_LEAST;
     XXH3_state_t *check = XXH3_createState();
     CHECK(check && XXH3_64bits_reset(check) == XXH_OK);
     enum write_result r = WRITE_OK;
     uint64_t stored = 0;
     for (size_t at = 0; at < b->n && r == WRITE_OK; at += FRAME_CHUNK) {
-        size_t n = size_min(FRAME_CHUNK, b->n - at), begin = w->stage.n;
-        size_t had = stage_chunk(w, b->data + at, n, zstd);
-        if (zstd && had >= n && b->n <= FRAME_CHUNK) { // it does not shrink
-            zstd = false;
-            w->stage.n = begin;
-            had = stage_chunk(w, b->data + at, n, false);
-        }
-        stored += had;
-        XXH3_64bits_update(check, w->stage.p + begin, had);
-        if (b->n > FRAME_CHUNK)
-            r = flush(j, false, 0, e);
+        size_t begin = w->stage.n;
+        size_t n = stage_chunk(w, b->data + at, size_min(FRAME_CHUNK, b->n - at), true);
+        stored += n;
+        XXH3_64bits_update(check, w->stage.p + begin, n);
+        r = flush(j, false, 0, e);
     }
-    f->raw = (uint32_t)b->n;
     f->stored = (uint32_t)stored;
-    f->flags |= zstd ? FRAME_ZSTD : 0;
+    f->flags |= FRAME_ZSTD;
     f->payload_check = XXH3_64bits_digest(check);
     XXH3_freeState(check);
     return r;
@@ -171,14 +191,13 @@ static enum write_result put_frame(struct journal *j, const struct batch *b, str
         r = flush(j, true, b->seq - 1, e);
     if (r != WRITE_OK)
         return r;
-    struct segment seg;
-    CHECK(segments_newest(&j->segments, &seg));
     uint64_t at = w->at + w->stage.n;
     struct frame f = frame_of_batch(b);
     bool partial = b->flags & BATCH_PARTIAL, continued = b->flags & BATCH_CONTINUED;
     struct frame_context next = w->context;
+    next.at = at;
     if (!continued)
-        next.txn = (struct place){seg.id, at, b->seq};
+        next.txn = (struct place){w->segment, at, b->seq};
     if (partial || continued) {
         f.txn_segment = next.txn.segment;
         f.txn_offset = next.txn.offset;
@@ -194,7 +213,11 @@ static enum write_result put_frame(struct journal *j, const struct batch *b, str
     f.durable_seq = w->durable_seq;
     memset(buf_room(&w->stage, sizeof f), 0, sizeof f);
     w->stage.n += sizeof f;
-    r = put_payload(j, b, &f, e);
+    f.raw = (uint32_t)b->n;
+    if (b->n <= FRAME_CHUNK)
+        put_payload(w, b, &f);
+    else
+        r = put_large_payload(j, b, &f, e);
     if (r != WRITE_OK)
         return r;
     static const uint8_t zero[8];

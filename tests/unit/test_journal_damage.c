@@ -158,6 +158,59 @@ static void a_file_that_was_never_begun(void **state)
     fixture_open(f, small_options(f));
 }
 
+// Opening begins its walk at the hint, and believes it only as far as the frames go.
+static void a_hint_helps_and_never_harms(void **state)
+{
+    struct fixture *f = *state;
+    struct journal_options o = *small_options(f);
+    char path[256];
+    struct hint good, h;
+    o.segment_bytes = 8 << 20;
+    fixture_close(f);
+    fixture_open(f, &o);
+    fixture_claim(f);
+    for (int i = 0; i < 40; i++) {
+        journal_append(f->j, txn_batch(f, 100, 1000));
+        wait_written(f);
+    }
+    lsn_t last = f->lsn - 0x100;
+    fixture_close(f);
+    snprintf(path, sizeof path, "%s/%s", f->dir, HINT_FILE);
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(file_read_at(fd, &good, sizeof good, 0), sizeof good);
+    close(fd);
+    assert_true(good.offset > 1 << 20);
+    const struct hint bad[] = {
+        good,
+        {good.segment, good.offset + 8, good.seq},
+        {good.segment, good.offset, good.seq + 1},
+        {good.segment, UINT64_MAX, good.seq},
+        {good.segment + 1, good.offset, good.seq},
+    };
+    for (size_t i = 0; i <= ARRAY_LEN(bad); i++) {
+        h = bad[i % ARRAY_LEN(bad)];
+        h.check = hint_check(&h) ^ (i == ARRAY_LEN(bad));
+        store(path, (const uint8_t *)&h, sizeof h);
+        fixture_open(f, &o);
+        assert_int_equal(journal_latest(f->j).at.lsn, last);
+        assert_int_equal(f->j->tail.next, 41);
+        fixture_close(f);
+    }
+    // A cut forgets it.
+    fixture_open(f, &o);
+    begin_txn(f, f->lsn, 0);
+    journal_append(f->j, partial_batch(f, 100, 1000, 1));
+    wait_written(f);
+    journal_cut(f->j);
+    batch_builder_reset(f->bb);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 0);
+    fixture_close(f);
+    fixture_open(f, &o);
+    assert_int_equal(journal_latest(f->j).at.lsn, last);
+}
+
 // ---- damage ----
 
 static void a_bad_frame_in_the_middle_of_the_newest(void **state)
@@ -453,6 +506,7 @@ int main(void)
         TEST(torn_at_every_byte),
         TEST(torn_inside_one_group),
         TEST(a_file_that_was_never_begun),
+        TEST(a_hint_helps_and_never_harms),
         TEST(a_bad_frame_in_the_middle_of_the_newest),
         TEST(a_bad_frame_in_an_older_segment),
         TEST(another_version_is_refused),
