@@ -118,7 +118,7 @@ static void tick(lws_sorted_usec_list_t *timer)
                 position = sub->passed;
                 committed_us = sub->committed_us;
             }
-            slow += sub->slow;
+            slow += sub->slow || s->stalled;
         }
         if (session_tick(s, now))
             lws_set_timeout(s->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);

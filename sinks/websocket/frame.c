@@ -14,7 +14,6 @@ struct frame_view {
     lsn_t passed;            // as in struct frame
     uint32_t relation_count; // used by its changes, each once
     uint32_t *relations;
-    uint32_t defined_count; // the first so many of them are defined in the batch before their use
     struct frame *frames;
 };
 
@@ -84,19 +83,14 @@ static lsn_t entry_passed(const struct batch *b, const struct entry *e)
 
 static void view_fill(struct frame_view *v)
 {
-    uint32_t *defined = NULL;
-    uint32_t defined_count = 0;
     BATCH_FOREACH (v->b, e) {
         switch (e->kind) {
         case ENTRY_CHANGE:
             v->ops |= 1U << e->op;
             add_id(&v->relations, &v->relation_count, e->relation);
             break;
-        case ENTRY_RELATION:
-            if (!has_id(v->relations, v->relation_count, e->relation))
-                add_id(&defined, &defined_count, e->relation);
-            break;
         case ENTRY_BEGIN:
+        case ENTRY_RELATION:
             break;
         case ENTRY_END:
         case ENTRY_PROGRESS:
@@ -106,14 +100,6 @@ static void view_fill(struct frame_view *v)
             v->marks = true;
         }
     }
-    for (uint32_t i = 0; i < v->relation_count; i++) {
-        if (has_id(defined, defined_count, v->relations[i])) {
-            uint32_t id = v->relations[i];
-            v->relations[i] = v->relations[v->defined_count];
-            v->relations[v->defined_count++] = id;
-        }
-    }
-    free(defined);
 }
 
 static void view_free(struct frame_view *v)
@@ -256,7 +242,8 @@ struct frame *frame_find(struct frame_maker *fm, const struct frame_key *key,
         if (f->key.sel != key->sel || f->key.entry != key->entry || f->key.got != key->got ||
             f->more_count >= count)
             continue;
-        if (memcmp(f->more, batches + 1, f->more_count * sizeof *f->more) == 0)
+        if (f->more_count == 0 ||
+            memcmp(f->more, batches + 1, f->more_count * sizeof *f->more) == 0)
             return frame_ref(f);
     }
     return NULL;
@@ -538,14 +525,16 @@ static void make_borrowed(struct frame *f, const struct frame_view *v)
     f->passed = f->told = v->passed;
     f->last = v->b->last;
     f->changes = v->b->change_count;
-    for (uint32_t i = v->defined_count; i < v->relation_count; i++)
+    for (uint32_t i = 0; i < v->relation_count; i++)
         add_id(&f->uses, &f->use_count, v->relations[i]);
 }
 
+// Not a batch with shapes in it: those are told by need, and noted for each connection.
 static bool borrows(const struct frame_maker *fm, const struct frame_key *key,
                     const struct batch *b, size_t count)
 {
     return fm->borrow && key->sel->everything && !key->sel->text && key->entry == 0 &&
+           !(b->flags & BATCH_RELATION) &&
            b->n <= size_min(FRAME_LARGE_BYTES, fm->frame_bytes_max) &&
            (count == 1 || b->n >= FRAME_SMALL_BYTES);
 }

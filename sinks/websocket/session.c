@@ -592,6 +592,8 @@ static void look_for_life(struct session *s, int64_t now_us)
 
 bool session_tick(struct session *s, int64_t now_us)
 {
+    s->stalled = s->frame && s->written == s->written_before;
+    s->written_before = s->written;
     if (now_us - s->heard_us > INT64_C(1000000) * PING_SECONDS)
         look_for_life(s, now_us);
     int64_t silent = now_us - s->heard_us;

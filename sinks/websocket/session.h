@@ -32,6 +32,8 @@ struct session {
     uint32_t known_bits;
     uint64_t health_version;
     int64_t heard_us;        // the client's last sign of life
+    bool stalled;            // a frame waited for the whole last second
+    uint64_t written_before; // at the last tick
     uint64_t written, taken; // bytes handed to the socket; and what the client's kernel has
     bool pinged, ping_due;
     uint16_t close_code; // 0: open

@@ -114,9 +114,10 @@ static void make_metrics(struct server_metrics *m)
                                 "Open WebSocket connections.", "", 1);
     m->subscribers =
         metric_new(METRIC_GAUGE, "rowcast_websocket_subscribers", "Active subscriptions.", "", 1);
-    m->slow =
-        metric_new(METRIC_GAUGE, "rowcast_websocket_slow_readers",
-                   "Subscriptions that read the journal's files, behind what is in memory.", "", 1);
+    m->slow = metric_new(METRIC_GAUGE, "rowcast_websocket_slow_readers",
+                         "Subscriptions whose client takes nothing, or that read the journal's "
+                         "files, behind what is in memory.",
+                         "", 1);
     m->frames = metric_new(METRIC_COUNTER, "rowcast_websocket_frames_total",
                            "Frames of changes sent to subscribers.", "", 1);
     m->bytes = metric_new(METRIC_COUNTER, "rowcast_websocket_bytes_total",
