@@ -105,6 +105,8 @@ void relations_free(struct relations *rs)
     if (!rs)
         return;
     relations_clear(rs);
+    for (size_t i = 0; i < COLUMNS_MAX; i++)
+        free(rs->type_texts[i]);
     free(rs);
 }
 
@@ -398,8 +400,9 @@ static void fill_map(struct relations *rs, struct entry_of_table *t,
     row_map_init(t->table.map);
 }
 
-static void find_metrics(struct table *t, const char *table)
+void relations_find_metrics(struct table *t)
 {
+    const char *table = t->relation->table;
     for (enum op op = OP_INSERT; op < OP_COUNT; op++) {
         if (op == OP_READ)
             continue;
@@ -445,8 +448,6 @@ static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e
     if (result != 0 || make_version(rs, r, t->name, n, &t->table.relation, e) != 0)
         return -1;
     fill_map(rs, t, r, n);
-    if (!t->table.bytes)
-        find_metrics(&t->table, t->name);
     t->table.announced = false;
     return 0;
 }

@@ -26,7 +26,7 @@ struct table {
     bool has_key;
     const struct relation *relation;
     struct row_map *map;
-    struct metric *changes[OP_COUNT], *bytes;
+    struct metric *changes[OP_COUNT], *bytes; // NULL before relations_find_metrics
 };
 
 struct relations;
@@ -44,5 +44,7 @@ int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t,
                     struct err *e) MUST_CHECK;
 // The quoted name, of any relid described so far; NULL otherwise.
 const char *relations_name(struct relations *rs, uint32_t relid);
+// Fills in the metrics of a kept table.
+void relations_find_metrics(struct table *t);
 // Asks for all published tables and makes a relation version of each that is wanted and new.
 int relations_seed(struct relations *rs, struct err *e) MUST_CHECK;

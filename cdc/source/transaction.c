@@ -309,6 +309,8 @@ static int on_row(struct transaction *t, const struct pgoutput_message *m, size_
                        "remedy: raise it, or exclude the large column",
                        table->relation->table, bytes, LSN_ARG(t->begin.lsn),
                        (long long)t->o.source->row_bytes_max);
+    if (unlikely(!table->bytes))
+        relations_find_metrics(table);
     metric_add(table->bytes, (int64_t)bytes);
     if (unlikely(row_change(t, m, table, e) != 0))
         return err_wrap(e, "table %s at %X/%X: ", table->relation->table, LSN_ARG(t->begin.lsn));
@@ -338,6 +340,8 @@ static int on_truncate(struct transaction *t, const struct pgoutput_truncate *m,
         }
         struct change c = {.op = OP_TRUNCATE, .relation = table->relation->id};
         c.truncate = present(&t->scratch);
+        if (!table->bytes)
+            relations_find_metrics(table);
         metric_add(table->changes[OP_TRUNCATE], 1);
         if (add_change(t, table, &c, e) != 0)
             return -1;
