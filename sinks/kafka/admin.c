@@ -1,8 +1,11 @@
 #include "sinks/kafka/admin.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 
 #define WAIT_MS 50
+#define LOOK_MS 20
 
 // Waits for the one answer; NULL: none came in time, or it is an error.
 static rd_kafka_event_t *answer(rd_kafka_t *rk, rd_kafka_queue_t *queue, int timeout_ms,
@@ -226,14 +229,28 @@ int admin_create(rd_kafka_t *rk, const struct kafka_options *o, const char *name
 
 // ---- both ----
 
+// A created topic is there a little later.
+static int await(rd_kafka_t *rk, struct topic_facts *t, int timeout_ms, struct err *e)
+{
+    int64_t deadline = clock_mono_us() + timeout_ms * INT64_C(1000);
+    while (look_up(rk, t, timeout_ms, e) != 0) {
+        if (e->class != ERR_RETRY || clock_mono_us() >= deadline ||
+            client_stops(rd_kafka_opaque(rk)))
+            return -1;
+        rd_kafka_poll(rk, LOOK_MS);
+    }
+    return 0;
+}
+
 static int make_missing(rd_kafka_t *rk, const struct kafka_options *o, struct topic_facts *t,
                         bool position, int timeout_ms, struct err *e)
 {
     if (o->create_topics) {
         if (admin_create(rk, o, t->name, position, false, timeout_ms, e) != 0 ||
-            admin_describe(rk, t, 1, timeout_ms, e) != 0)
+            await(rk, t, timeout_ms, e) != 0 || admin_describe(rk, t, 1, timeout_ms, e) != 0)
             return -1;
-        return t->state == TOPIC_READY ? 0 : look_up(rk, t, timeout_ms, e);
+        t->state = TOPIC_READY; // whatever the describing broker has heard of it
+        return 0;
     }
     // Asking for it creates it where the broker does so by itself; its position must be compacted.
     if (!position && look_up(rk, t, timeout_ms, e) == 0)

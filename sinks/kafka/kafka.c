@@ -115,6 +115,7 @@ static bool read_batch(struct kafka *k)
     switch (journal_reader_next(k->reader, &b, &e)) {
     case READ_BATCH:
         k->flight = flights_open(&k->flights, b);
+        k->skip = journal_reader_skip(k->reader);
         k->next = 0;
         k->sent = 0;
         return true;
@@ -126,7 +127,6 @@ static bool read_batch(struct kafka *k)
         metric_add(k->metrics.restarts, 1);
         log_warn("a transaction was decoded again with other content: Kafka gets it a second time",
                  "sink=kafka");
-        k->skip = (struct position){0, 0};
         return true;
     case READ_EXPIRED:
         err_set(&e, ERR_SLOT_LOST,

@@ -13,7 +13,6 @@ static int open_reader(struct kafka *k, enum journal_from from, const struct cur
     // Closed after the new one holds its place: nothing in between can go.
     journal_reader_close(k->reader);
     k->reader = reader;
-    k->skip = journal_reader_skip(reader);
     return 0;
 }
 
@@ -51,6 +50,13 @@ static int check_history(const struct kafka *k, struct kafka_position *p, struct
         log_warn("Kafka: the stream's generation changed", "sink=kafka generation=%u was=%u",
                  id.generation, p->generation);
         p->cursor.stream_id = id.stream_id;
+    }
+    // The slot may have moved up to the watermark, and a new journal begins there: nothing stands
+    // between the last transaction that was delivered and it.
+    struct position whole = position_before(p->watermark);
+    if (position_cmp(p->cursor.at, whole) < 0) {
+        p->cursor.at = whole;
+        p->cursor.attempt = 0;
     }
     switch (journal_check_cursor(k->journal, &p->cursor)) {
     case CURSOR_OK:
@@ -99,7 +105,6 @@ int resume_first(struct kafka *k, struct err *e)
         return -1;
     if (!found) {
         k->known = true;
-        k->skip = journal_reader_skip(k->reader);
         log_info("Kafka has no position of this stream: it gets all that the journal has",
                  "sink=kafka stream=%s topic=%s", k->o.stream, k->position_topic->name);
         return 0;
