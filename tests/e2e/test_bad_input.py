@@ -51,13 +51,14 @@ def test_wrong_password(make_postgres, make_rowcast):
 
 
 def test_unreachable_server_is_waited_for(make_rowcast):
-    pg = Postgres()
+    pg = Postgres().start()
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    pg.stop()
     rc = make_rowcast(source=pg.conninfo()).start(ready=False)
     rc.wait_log("level=warn.*retrying.*refused")
     assert rc.get("/healthz")[0] == 200
     assert rc.get("/readyz")[0] == 503
     pg.start()
-    pg.sql("create table t (id int primary key); create publication rowcast for table t")
     rc.wait_ready(40)
     assert rc.stop() == 0
     pg.destroy()
@@ -134,8 +135,8 @@ def test_no_such_table(pg, make_rowcast):
 
 
 def test_a_missing_publication_that_may_not_be_made(pg, make_rowcast):
-    pg.sql("create table t (id int primary key);"
-           " select pg_create_logical_replication_slot('rowcast', 'pgoutput')")
+    pg.sql("create table t (id int primary key)")
+    pg.sql("select pg_create_logical_replication_slot('rowcast', 'pgoutput')")
     ends(make_rowcast("--create", "off", "--publication", "absent", source=pg.conninfo()), SOURCE,
          "absent", "CREATE PUBLICATION")
 
