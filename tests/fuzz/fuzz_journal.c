@@ -37,7 +37,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
-    CHECK(mkdtemp(dir) || mkdtemp(strcpy(dir, "/tmp/rowcast-fuzz-XXXXXX")));
+    if (!mkdtemp(dir)) {
+        snprintf(dir, sizeof dir, "/tmp/rowcast-fuzz-XXXXXX");
+        CHECK(mkdtemp(dir));
+    }
     dir_fd = open(dir, O_RDONLY | O_DIRECTORY);
     CHECK(dir_fd >= 0);
     atexit(remove_dir);

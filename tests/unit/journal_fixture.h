@@ -182,6 +182,21 @@ static inline void wait_written(struct fixture *f)
     assert_true(wait_until(written_is, f, f->j->tail.next - 1));
 }
 
+// journal_list and journal_verify without what they print, which is not for the tests' output.
+static inline int quietly(int (*look)(const char *dir, struct err *e), const char *dir,
+                          struct err *e)
+{
+    fflush(stdout);
+    int out = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY);
+    assert_true(out >= 0 && null >= 0 && dup2(null, STDOUT_FILENO) >= 0);
+    int r = look(dir, e);
+    fflush(stdout);
+    assert_true(dup2(out, STDOUT_FILENO) >= 0);
+    close(out);
+    close(null);
+    return r;
+}
+
 // ---- readers ----
 
 static inline struct journal_reader *reader_from(struct fixture *f, enum journal_from from,

@@ -14,8 +14,6 @@ struct follower {
     struct seen had;
     size_t restarts;
     uint64_t slow; // pauses after each so many batches; 0: never
-    struct cursor from;
-    bool at_position;
     _Atomic bool ready;
     const char *failure;
     struct err e;
@@ -32,8 +30,8 @@ static void *follow(void *arg)
     struct follower *w = arg;
     struct journal_reader *r;
     struct batch *b;
-    enum journal_from from = w->at_position ? FROM_POSITION : FROM_EARLIEST;
-    if (journal_reader_open(w->f->j, "follower", from, &w->from, false, on_wake, w, &r, &w->e) != 0) {
+    if (journal_reader_open(w->f->j, "follower", FROM_EARLIEST, NULL, false, on_wake, w, &r,
+                            &w->e)) {
         w->failure = "open";
         atomic_store(&w->ready, true);
         return NULL;
