@@ -288,8 +288,8 @@ int preflight_create_publication(struct preflight *p, struct err *e)
             return 0;
         struct err cause = *e;
         return err_set(e, cause.class,
-                       "publication %s cannot be created: %.400s; have it run by the owner of the "
-                       "tables: %.500s",
+                       "publication %s cannot be created: %.400s; or have it run by the "
+                       "owner of the tables: %.500s",
                        name, cause.text, buf_cstr(&sql));
     }
     log_info("publication created", "publication=%s tables=%zu statement=%s", name, count,

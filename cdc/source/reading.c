@@ -3,7 +3,7 @@
 #include <sys/socket.h>
 
 #define WINDOW_US      1000  // to notice a flood
-#define LULL_US        20000 // to notice its end without a keepalive: either side may be descheduled
+#define LULL_US        20000 // to notice its end; less may only mean that a side was descheduled
 #define FLOOD_UNITS    16    // messages (or KiB) a millisecond that make one
 #define PAUSE_MIN_US   300
 #define PAUSE_TCP_US   10000
