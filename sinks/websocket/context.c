@@ -27,14 +27,14 @@ bool context_identify(struct context *c, struct journal_identity *ret_id)
 
 static void look_at_health(struct context *c)
 {
-    char text[sizeof c->health_text];
+    char text[sizeof c->health_text] = "";
     int64_t since_us;
     enum health_state state = health_get(c->server->o.health, &since_us, text, sizeof text);
     if (state == c->health && since_us == c->health_since_us && strcmp(text, c->health_text) == 0)
         return;
     c->health = state;
     c->health_since_us = since_us;
-    strcpy(c->health_text, text);
+    memcpy(c->health_text, text, sizeof text);
     c->health_version++;
 }
 

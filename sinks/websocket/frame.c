@@ -1,253 +1,7 @@
-#include "sinks/websocket/frame.h"
-
 #include "base/log.h"
 #include "proto/wire.h"
+#include "sinks/websocket/frame_view.h"
 #include "sinks/websocket/omit.h"
-
-#define VIEW_MEMORY_MAX (1 << 20) // a larger batch is not kept: it would not fit the budget
-
-struct frame_view {
-    struct frame_view *older, *newer;
-    struct batch *b;
-    uint32_t ops;            // bits of enum op
-    bool marks;              // a gap or a restart: for everybody
-    lsn_t passed;            // as in struct frame
-    uint32_t relation_count; // used by its changes, each once
-    uint32_t *relations;
-    struct frame *frames;
-};
-
-// ---- frames ----
-
-struct frame *frame_ref(struct frame *f)
-{
-    f->refs++;
-    return f;
-}
-
-struct frame *frame_unref(struct frame *f)
-{
-    if (!f || --f->refs > 0)
-        return NULL;
-    batch_unref(f->borrowed);
-    for (uint32_t i = 0; i < f->more_count; i++)
-        batch_unref(f->more[i]);
-    free(f->more);
-    buf_free(&f->own);
-    free(f->uses);
-    free(f);
-    return NULL;
-}
-
-static struct frame *frame_new(const struct frame_key *key)
-{
-    struct frame *f = xcalloc(1, sizeof *f);
-    f->refs = 1;
-    f->key = *key;
-    f->got = key->got;
-    return f;
-}
-
-static bool has_id(const uint32_t *ids, uint32_t n, uint32_t id)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (ids[i] == id)
-            return true;
-    }
-    return false;
-}
-
-static void add_id(uint32_t **ids, uint32_t *n, uint32_t id)
-{
-    if (id == 0 || has_id(*ids, *n, id))
-        return;
-    if (*n % 8 == 0)
-        *ids = xrealloc(*ids, (*n + 8) * sizeof **ids);
-    (*ids)[(*n)++] = id;
-}
-
-// Where a batch's END, PROGRESS or GAP brings its reader.
-static lsn_t entry_passed(const struct batch *b, const struct entry *e)
-{
-    switch (e->kind) {
-    case ENTRY_END:
-        return batch_end_lsn(b, e);
-    case ENTRY_PROGRESS:
-        return batch_progress_lsn(b, e);
-    default:
-        return 0;
-    }
-}
-
-// ---- views ----
-
-static void view_fill(struct frame_view *v)
-{
-    BATCH_FOREACH (v->b, e) {
-        switch (e->kind) {
-        case ENTRY_CHANGE:
-            v->ops |= 1U << e->op;
-            add_id(&v->relations, &v->relation_count, e->relation);
-            break;
-        case ENTRY_BEGIN:
-        case ENTRY_RELATION:
-            break;
-        case ENTRY_END:
-        case ENTRY_PROGRESS:
-            v->passed = u64_max(v->passed, entry_passed(v->b, e));
-            break;
-        default:
-            v->marks = true;
-        }
-    }
-}
-
-static void view_free(struct frame_view *v)
-{
-    while (v->frames) {
-        struct frame *f = v->frames;
-        v->frames = f->next;
-        frame_unref(f);
-    }
-    batch_unref(v->b);
-    free(v->relations);
-    free(v);
-}
-
-static struct frame_view **view_slot(struct frame_maker *fm, const struct batch *b)
-{
-    return &fm->views[b->seq % FRAME_VIEWS_MAX];
-}
-
-// Takes a view out of those kept.
-static void view_drop(struct frame_maker *fm, struct frame_view *v)
-{
-    *(v->older ? &v->older->newer : &fm->oldest) = v->newer;
-    *(v->newer ? &v->newer->older : &fm->newest) = v->older;
-    *view_slot(fm, v->b) = NULL;
-    fm->kept_bytes -= v->b->memory;
-    for (const struct frame *f = v->frames; f; f = f->next)
-        fm->kept_bytes -= f->own.cap;
-    view_free(v);
-}
-
-// Makes room at the cost of the oldest; the newest stays.
-static void views_limit(struct frame_maker *fm)
-{
-    while (fm->kept_bytes > FRAME_KEPT_BYTES && fm->oldest != fm->newest)
-        view_drop(fm, fm->oldest);
-}
-
-static bool keeps(const struct batch *b)
-{
-    return b->sealed_us != 0 && b->memory <= VIEW_MEMORY_MAX;
-}
-
-static struct frame_view *view_find(struct frame_maker *fm, const struct batch *b)
-{
-    struct frame_view *v = *view_slot(fm, b);
-    return v && v->b == b ? v : NULL;
-}
-
-// The view of a batch: kept for a live one, else for the caller to free (*ret_mine).
-static struct frame_view *view_get(struct frame_maker *fm, struct batch *b, bool *ret_mine)
-{
-    struct frame_view *v = view_find(fm, b);
-    *ret_mine = !keeps(b);
-    if (v)
-        return v;
-    v = xcalloc(1, sizeof *v);
-    v->b = batch_ref(b);
-    view_fill(v);
-    if (*ret_mine)
-        return v;
-    if (*view_slot(fm, b))
-        view_drop(fm, *view_slot(fm, b));
-    *view_slot(fm, b) = v;
-    v->older = fm->newest;
-    *(fm->newest ? &fm->newest->newer : &fm->oldest) = v;
-    fm->newest = v;
-    fm->kept_bytes += b->memory;
-    views_limit(fm);
-    return v;
-}
-
-// Keeps a frame for others.
-static void view_keep(struct frame_maker *fm, struct frame_view *v, struct frame *f)
-{
-    f->next = v->frames;
-    v->frames = frame_ref(f);
-    fm->kept_bytes += f->own.cap;
-    views_limit(fm);
-}
-
-void frame_maker_init(struct frame_maker *fm, const struct catalog *c, size_t frame_bytes_max)
-{
-    *fm = (struct frame_maker){.catalog = c, .frame_bytes_max = frame_bytes_max};
-    fm->json.catalog = c;
-    fm->omitted = metric_new(METRIC_COUNTER, "rowcast_websocket_changes_omitted_total",
-                             "Changes sent without their large columns, being too large for a "
-                             "frame.",
-                             "", 1);
-}
-
-void frame_maker_fini(struct frame_maker *fm)
-{
-    while (fm->oldest)
-        view_drop(fm, fm->oldest);
-}
-
-void frame_maker_forget(struct frame_maker *fm, const struct selection *sel)
-{
-    for (struct frame_view *v = fm->oldest; v; v = v->newer) {
-        for (struct frame **at = &v->frames; *at;) {
-            struct frame *f = *at;
-            if (f->key.sel != sel) {
-                at = &f->next;
-                continue;
-            }
-            *at = f->next;
-            fm->kept_bytes -= f->own.cap;
-            frame_unref(f);
-        }
-    }
-}
-
-bool frame_nothing(struct frame_maker *fm, struct selection *sel, struct batch *b,
-                   lsn_t *ret_passed)
-{
-    bool mine, nothing = false;
-    if (sel->everything)
-        return false;
-    struct frame_view *v = view_get(fm, b, &mine);
-    if (!v->marks) {
-        nothing = (v->ops & sel->ops) == 0;
-        for (uint32_t i = 0; i < v->relation_count && !nothing; i++) {
-            if (selection_wants_relation(sel, fm->catalog, v->relations[i]))
-                break;
-            nothing = i + 1 == v->relation_count && !(v->ops >> OP_MESSAGE & 1);
-        }
-    }
-    *ret_passed = v->passed;
-    if (mine)
-        view_free(v);
-    return nothing;
-}
-
-struct frame *frame_find(struct frame_maker *fm, const struct frame_key *key,
-                         struct batch *const *batches, size_t count)
-{
-    struct frame_view *v = keeps(batches[0]) ? view_find(fm, batches[0]) : NULL;
-    for (struct frame *f = v ? v->frames : NULL; f; f = f->next) {
-        if (f->key.sel != key->sel || f->key.entry != key->entry || f->key.got != key->got ||
-            f->more_count >= count)
-            continue;
-        if (f->more_count == 0 ||
-            memcmp(f->more, batches + 1, f->more_count * sizeof *f->more) == 0)
-            return frame_ref(f);
-    }
-    return NULL;
-}
 
 // ---- making ----
 
@@ -404,7 +158,7 @@ static int make_change(struct making *m, const struct entry *e, struct err *err)
         return -1;
     if ((large || m->out->n - start > m->fm->frame_bytes_max) && put_reduced(m, e, start, err) != 0)
         return -1;
-    add_id(&m->f->uses, &m->f->use_count, e->relation);
+    ids_add(&m->f->uses, &m->f->use_count, e->relation);
     m->f->changes++;
     m->f->got = true;
     return 0;
@@ -465,7 +219,7 @@ static bool reshaped(const struct making *m, uint32_t id)
 {
     const struct frame *f = m->f;
     const struct relation *r =
-        has_id(f->uses, f->use_count, id) ? NULL : catalog_get(m->fm->catalog, id);
+        ids_have(f->uses, f->use_count, id) ? NULL : catalog_get(m->fm->catalog, id);
     for (uint32_t i = 0; r && i < f->use_count; i++) {
         const struct relation *used = catalog_get(m->fm->catalog, f->uses[i]);
         if (used && strcmp(used->table, r->table) == 0)
@@ -526,7 +280,7 @@ static void make_borrowed(struct frame *f, const struct frame_view *v)
     f->last = v->b->last;
     f->changes = v->b->change_count;
     for (uint32_t i = 0; i < v->relation_count; i++)
-        add_id(&f->uses, &f->use_count, v->relations[i]);
+        ids_add(&f->uses, &f->use_count, v->relations[i]);
 }
 
 // Not a batch with shapes in it: those are told by need, and noted for each connection.

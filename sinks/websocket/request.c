@@ -31,7 +31,7 @@ static enum request_fault put_id(struct request *q, const char *id, struct err *
 {
     if (strlen(id) > REQUEST_ID_MAX)
         return bad(e, "an id has at most 64 bytes", id);
-    strcpy(q->id, id);
+    memcpy(q->id, id, strlen(id) + 1);
     return REQUEST_OK;
 }
 

@@ -43,7 +43,7 @@ struct selection *selection_get(struct selection **list, struct request *q, bool
     sel->everything = every_table(q) && sel->ops == OPS_ALL;
     // A message has no table: who names tables gets it only by naming the operation too.
     sel->messages = every_table(q) || (q->ops >> OP_MESSAGE & 1);
-    strcpy(sel->id, q->id);
+    memcpy(sel->id, q->id, sizeof sel->id);
     sel->tables = q->tables;
     sel->table_count = q->table_count;
     q->tables = NULL;

@@ -427,7 +427,7 @@ static void give_up(struct session *s, struct subscription *sub, enum subscripti
                     const struct err *e)
 {
     char id[REQUEST_ID_MAX + 1];
-    strcpy(id, sub->sel->id);
+    memcpy(id, sub->sel->id, sizeof id);
     unsubscribe(s, sub);
     if (state == SUBSCRIPTION_RESET) {
         say_reset(s, id, "cursor_expired",
