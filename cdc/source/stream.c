@@ -92,9 +92,10 @@ static int on_keepalive(struct loop *l, struct reader *r, struct err *e)
     return 0;
 }
 
-static int on_frame(struct loop *l, const char *p, size_t n, struct err *e)
+// *p is freed early where it is large.
+static int on_frame(struct loop *l, char **p, size_t n, struct err *e)
 {
-    struct reader r = reader_of(p, n);
+    struct reader r = reader_of(*p, n);
     uint8_t kind = reader_u8(&r);
     if (kind == 'k')
         return on_keepalive(l, &r, e);
@@ -104,7 +105,7 @@ static int on_frame(struct loop *l, const char *p, size_t n, struct err *e)
     if (unlikely(kind != 'w' || r.failed))
         return err_set(e, ERR_DATA, "unknown frame 0x%02x from the server", kind);
     return transaction_message(l->s->transaction, (struct slice){r.p, reader_left(&r)}, send_time,
-                               e);
+                               p, e);
 }
 
 // The stream has ended by itself: what the server said.
@@ -125,7 +126,7 @@ static int take_messages(struct loop *l, size_t budget, size_t *ret_bytes, struc
     int n = 0;
     char *p;
     while (bytes < budget && (n = PQgetCopyData(pg, &p, 1)) > 0) {
-        int r = on_frame(l, p, (size_t)n, e);
+        int r = on_frame(l, &p, (size_t)n, e);
         PQfreemem(p);
         if (unlikely(r != 0))
             return -1;

@@ -253,14 +253,20 @@ static struct slice present(const struct buf *b)
 static int encode(struct row_out *out, const struct table *table, const struct tuple *tuple,
                   const struct tuple *old, enum row_part part, struct err *e)
 {
-    if (unlikely(out->row.cap > KEEP_BUFFER_BYTES))
-        buf_free(&out->row);
     row_out_clear(out);
     return row_encode(out, table->map, tuple, old, part, e);
 }
 
+static void give_back(struct transaction *t)
+{
+    row_out_fini(&t->key);
+    row_out_fini(&t->before);
+    row_out_fini(&t->after);
+    t->key = t->before = t->after = (struct row_out){0};
+}
+
 static int row_change(struct transaction *t, const struct pgoutput_message *m, struct table *table,
-                      struct err *e)
+                      char **owned, struct err *e)
 {
     const struct pgoutput_row *row = &m->row;
     struct change c = {.op = m->kind == PGOUTPUT_INSERT   ? OP_INSERT
@@ -289,11 +295,19 @@ static int row_change(struct transaction *t, const struct pgoutput_message *m, s
         c.unchanged = buf_slice(&t->after.unchanged);
     }
     metric_add(table->changes[c.op], 1);
-    return add_change(t, table, &c, e);
+    bool huge = c.key.n + c.before.n + c.after.n > KEEP_BUFFER_BYTES;
+    if (unlikely(huge) && owned) {
+        PQfreemem(*owned);
+        *owned = NULL;
+    }
+    int r = add_change(t, table, &c, e);
+    if (unlikely(huge))
+        give_back(t);
+    return r;
 }
 
 static int on_row(struct transaction *t, const struct pgoutput_message *m, size_t bytes,
-                  struct err *e)
+                  char **owned, struct err *e)
 {
     struct table *table;
     if (unlikely(relations_table(t->o.relations, m->row.relid, &table, e) != 0))
@@ -312,7 +326,7 @@ static int on_row(struct transaction *t, const struct pgoutput_message *m, size_
     if (unlikely(!table->bytes))
         relations_find_metrics(table);
     metric_add(table->bytes, (int64_t)bytes);
-    if (unlikely(row_change(t, m, table, e) != 0))
+    if (unlikely(row_change(t, m, table, owned, e) != 0))
         return err_wrap(e, "table %s at %X/%X: ", table->relation->table, LSN_ARG(t->begin.lsn));
     return 0;
 }
@@ -450,7 +464,7 @@ static int outside(const struct pgoutput_message *m, struct err *e)
 }
 
 int transaction_message(struct transaction *t, struct slice payload, int64_t send_time,
-                        struct err *e)
+                        char **owned, struct err *e)
 {
     struct pgoutput_message m;
     if (unlikely(pgoutput_decode(&t->wire, payload, &m, e) != 0))
@@ -461,7 +475,7 @@ int transaction_message(struct transaction *t, struct slice payload, int64_t sen
     case PGOUTPUT_DELETE:
         if (unlikely(!t->open))
             return outside(&m, e);
-        return t->dropped ? 0 : on_row(t, &m, payload.n, e);
+        return t->dropped ? 0 : on_row(t, &m, payload.n, owned, e);
     case PGOUTPUT_TRUNCATE:
         if (!t->open)
             return outside(&m, e);

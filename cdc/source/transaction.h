@@ -21,8 +21,10 @@ void transaction_start(struct transaction *t, struct ack *ack);
 // The connection is gone: keeps whole transactions, cuts a part from the journal.
 void transaction_lost(struct transaction *t);
 // One pgoutput message. -1: the connection must be given up; transaction_lost comes next.
+// owned (or NULL): libpq's memory that the payload lies in; that of a huge row is freed as soon as
+// it is encoded, and set to NULL, for it exists often enough as it is.
 int transaction_message(struct transaction *t, struct slice payload, int64_t send_time,
-                        struct err *e) MUST_CHECK;
+                        char **owned, struct err *e) MUST_CHECK;
 // A keepalive's position was read: whatever was cut and lies before it does not come again.
 void transaction_passed(struct transaction *t, lsn_t lsn);
 // The socket is drained: what is whole goes to the journal.

@@ -130,7 +130,7 @@ static void teardown(struct fixture *f)
 static int send(struct fixture *f)
 {
     struct err e;
-    int r = transaction_message(f->t, buf_slice(&f->b), 0, &e);
+    int r = transaction_message(f->t, buf_slice(&f->b), 0, NULL, &e);
     buf_clear(&f->b);
     return r;
 }
