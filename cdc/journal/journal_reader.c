@@ -299,7 +299,7 @@ static enum find read_frame(struct journal_reader *r, uint64_t seq, uint64_t epo
     struct place next;
     struct batch *b = frame_cache_get(&r->j->cache, seq, &next);
     if (!b) {
-        struct frame f;
+        struct frame f = {0};
         enum find found = find_frame(r, seq, epoch, e);
         if (found != FIND_OK)
             return found;

@@ -206,6 +206,7 @@ int frame_read_payload(int fd, const char *path, uint64_t offset, const struct f
     if (r != 0)
         return -1;
     struct batch *b;
+    CHECK(data);
     memset(data, 0, BATCH_HEADROOM);
     if (batch_parse(data, f->raw, &b, e) != 0)
         return damaged(path, offset, f, "its entries are malformed", e);

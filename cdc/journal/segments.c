@@ -344,7 +344,7 @@ static bool way_is_before(const struct waypoint *way, const struct wanted *w)
 // The waypoint to begin at: the last one before what is wanted.
 static struct waypoint way_in(const struct segment *seg, const struct wanted *w)
 {
-    size_t low = 0, high = seg->way_count;
+    size_t low = 0, high = seg->ways ? seg->way_count : 0;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
         if (way_is_before(&seg->ways[mid], w))

@@ -240,7 +240,7 @@ struct seen {
 
 static inline void seen_add(struct seen *s, struct position at, uint64_t hash)
 {
-    if (s->n == s->cap) {
+    if (s->n == s->cap || !s->at || !s->hash) {
         s->cap = s->cap ? s->cap * 2 : 64;
         s->at = xrealloc(s->at, s->cap * sizeof *s->at);
         s->hash = xrealloc(s->hash, s->cap * sizeof *s->hash);
@@ -281,7 +281,7 @@ static inline void seen_batch(struct seen *s, const struct batch *b, struct posi
 // Forgets the transaction that it stands in, as READ_RESTART wants.
 static inline void seen_restart(struct seen *s)
 {
-    assert_true(s->n > 0);
+    CHECK(s->n > 0 && s->at);
     lsn_t lsn = s->at[s->n - 1].lsn;
     while (s->n > 0 && s->at[s->n - 1].lsn == lsn)
         s->n--;
@@ -318,6 +318,7 @@ static inline size_t seen_read(struct seen *s, struct journal_reader *r)
 static inline void seen_equal(const struct seen *a, const struct seen *b)
 {
     assert_int_equal(a->n, b->n);
+    CHECK(a->n == 0 || (a->at && a->hash && b->at && b->hash));
     for (size_t i = 0; i < a->n; i++) {
         assert_int_equal(position_cmp(a->at[i], b->at[i]), 0);
         assert_true(a->hash[i] == b->hash[i]);
