@@ -240,7 +240,7 @@ const struct option_info options[] = {
      .min = MIB, .max = 64 * GIB,
      .help = "The newest changes kept in memory, for readers at the tail."},
     {"Journal", "compression", "LEVEL", OPTION_INTEGER, COMMAND_RUN, FIELD(compression),
-     .fallback = "1", .min = -7, .max = 19,
+     .fallback = "-1", .min = -7, .max = 19,
      .help = "zstd level of the journal's frames; a negative one is faster and larger."},
     {"Journal", "journal-sync", "on|off", OPTION_BOOLEAN, COMMAND_RUN, FIELD(journal_sync),
      .fallback = "on",
