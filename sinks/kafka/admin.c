@@ -97,7 +97,7 @@ static int look_up(rd_kafka_t *rk, struct topic_facts *t, int timeout_ms, struct
 
 int admin_describe(rd_kafka_t *rk, struct topic_facts *t, size_t n, int timeout_ms, struct err *e)
 {
-    rd_kafka_ConfigResource_t **asked = xcalloc(n + 1, sizeof *asked);
+    rd_kafka_ConfigResource_t **asked = xcalloc(n + 1, sizeof(void *));
     for (size_t i = 0; i < n; i++) {
         asked[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, t[i].name);
         t[i].state = TOPIC_UNKNOWN;

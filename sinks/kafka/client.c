@@ -203,7 +203,7 @@ static int make_handle(struct client *c, rd_kafka_type_t type, rd_kafka_conf_t *
 int client_producer(struct client *c, const struct kafka_options *o, size_t batch_bytes,
                     rd_kafka_t **ret_rk, struct err *e)
 {
-    rd_kafka_conf_t *conf;
+    rd_kafka_conf_t *conf = NULL;
     char why[256], size[24];
     if (make_conf(o, &conf, e) != 0)
         return -1;
@@ -225,7 +225,7 @@ static void ignore_report(void *arg, const rd_kafka_message_t *m)
 int client_check_properties(const struct kafka_options *o, struct err *e)
 {
     struct client c = {.brokers = o->brokers, .report = ignore_report, .unreachable = true};
-    rd_kafka_t *rk;
+    rd_kafka_t *rk = NULL;
     if (client_producer(&c, o, CLIENT_BATCH_BYTES, &rk, e) != 0)
         return -1;
     rd_kafka_destroy(rk);
@@ -264,8 +264,8 @@ int client_read_last(struct client *c, const struct kafka_options *o, const char
                      struct slice key, int timeout_ms, bool *ret_found, struct buf *ret_value,
                      struct err *e)
 {
-    rd_kafka_conf_t *conf;
-    rd_kafka_t *rk;
+    rd_kafka_conf_t *conf = NULL;
+    rd_kafka_t *rk = NULL;
     char why[256];
     if (make_conf(o, &conf, e) != 0)
         return -1;

@@ -79,8 +79,8 @@ static int route_make(struct kafka *k, uint32_t id, struct err *e)
         size_t cap = k->route_cap ? k->route_cap : 64;
         while (cap <= id)
             cap *= 2;
-        k->routes = xrealloc(k->routes, cap * sizeof *k->routes);
-        memset(k->routes + k->route_cap, 0, (cap - k->route_cap) * sizeof *k->routes);
+        k->routes = xrealloc(k->routes, cap * sizeof(void *));
+        memset(k->routes + k->route_cap, 0, (cap - k->route_cap) * sizeof(void *));
         k->route_cap = cap;
     }
     struct route *route = xcalloc(1, sizeof *route);
@@ -91,24 +91,22 @@ static int route_make(struct kafka *k, uint32_t id, struct err *e)
     return 0;
 }
 
-// The topic of a change; *ret_route NULL for a logical message.
-static int find_topic(struct kafka *k, const struct entry *entry, const struct route **ret_route,
-                      struct topic **ret_topic, struct err *e)
+// The topic of a change, NULL on failure; *ret_route is NULL for a logical message.
+static struct topic *find_topic(struct kafka *k, const struct entry *entry,
+                                const struct route **ret_route, struct err *e)
 {
-    if (entry->op == OP_MESSAGE) {
-        *ret_route = NULL;
-        *ret_topic = k->message_topic;
-        return 0;
+    *ret_route = NULL;
+    if (entry->op == OP_MESSAGE)
+        return k->message_topic;
+    if (entry->relation > RELATION_IDS_MAX) {
+        err_set(e, ERR_JOURNAL, "relation version %u cannot be", entry->relation);
+        return NULL;
     }
-    if (entry->relation > RELATION_IDS_MAX)
-        return err_set(e, ERR_JOURNAL, "relation version %u cannot be", entry->relation);
-    if (entry->relation >= k->route_cap || !k->routes[entry->relation]) {
-        if (route_make(k, entry->relation, e) != 0)
-            return -1;
-    }
+    if ((entry->relation >= k->route_cap || !k->routes[entry->relation]) &&
+        route_make(k, entry->relation, e) != 0)
+        return NULL;
     *ret_route = k->routes[entry->relation];
-    *ret_topic = (*ret_route)->topic;
-    return 0;
+    return (*ret_route)->topic;
 }
 
 // Prepares, with few requests, every topic that the rest of the batch needs.
@@ -117,12 +115,11 @@ static int prepare_topics(struct kafka *k, const struct batch *b, struct err *e)
     size_t n = 0;
     for (size_t i = k->next; i < b->entry_count; i++) {
         const struct route *route;
-        struct topic *t;
+        struct err later; // said when that change is reached
         if (b->entries[i].kind != ENTRY_CHANGE)
             continue;
-        if (find_topic(k, &b->entries[i], &route, &t, e) != 0)
-            return -1;
-        if ((!t->handle || t->stale) && !t->wanted) {
+        struct topic *t = find_topic(k, &b->entries[i], &route, &later);
+        if (t && (!t->handle || t->stale) && !t->wanted) {
             t->wanted = true;
             n++;
         }
@@ -230,9 +227,9 @@ static enum send_result send_change(struct kafka *k, const struct batch *b,
                                     const struct entry *entry, int64_t time_ms)
 {
     const struct route *route;
-    struct topic *t;
     struct err e;
-    if (find_topic(k, entry, &route, &t, &e) != 0)
+    struct topic *t = find_topic(k, entry, &route, &e);
+    if (!t)
         return held_by(k, &e);
     if ((!t->handle || t->stale) && prepare_topics(k, b, &e) != 0)
         return held_by(k, &e);

@@ -5,7 +5,7 @@ struct flight *flights_open(struct flights *f, struct batch *b)
     CHECK(!f->open);
     if (f->count == f->cap) {
         size_t cap = f->cap ? f->cap * 2 : 16;
-        struct flight **ring = xcalloc(cap, sizeof *ring);
+        struct flight **ring = xcalloc(cap, sizeof(void *));
         for (size_t i = 0; i < f->count; i++)
             ring[i] = f->ring[(f->head + i) % f->cap];
         free(f->ring);

@@ -65,13 +65,15 @@ void topic_names_free(struct topic_names *n)
 {
     if (!n)
         return;
-    struct claim *c, *next;
-    HASH_ITER (hh, n->claims, c, next) {
-        HASH_DEL(n->claims, c);
+    struct claim *c = n->claims;
+    HASH_CLEAR(hh, n->claims);
+    while (c) {
+        struct claim *next = c->hh.next;
         free(c->plain);
         free(c->topic);
         free(c->owner);
         free(c);
+        c = next;
     }
     free(n);
 }

@@ -61,7 +61,7 @@ void journal_append(struct journal *j, struct batch *b)
     pthread_mutex_lock(&j->lock);
     if (j->count == j->cap) {
         j->cap = j->cap ? j->cap * 2 : 64;
-        j->batches = xrealloc(j->batches, j->cap * sizeof *j->batches);
+        j->batches = xrealloc(j->batches, j->cap * sizeof(void *));
     }
     j->batches[j->count++] = b;
     for (struct journal_reader *r = j->readers; r; r = r->link)
