@@ -4,8 +4,9 @@
 "use strict";
 
 const ROWS_MAX = 500; // kept in the table
-const ROWS_AT_ONCE = 100; // made in one go
-const RENDER_MS = 120;
+const ROWS_AT_ONCE = 50; // made in one go
+const RENDER_MS = 100; // between two of them; longer where drawing takes long
+const FRESH_MAX = 10; // rows at once that are still pointed out
 const KNOWN_ROWS_MAX = 5000; // rows remembered, to tell what an update changed
 const OPS = ["insert", "update", "delete", "truncate", "message", "read"];
 
@@ -29,7 +30,6 @@ let waiting = []; // changes not shown yet, oldest first
 let skipped = 0;
 let total = 0;
 let lastTotal = 0;
-let rendering = false; // a frame was asked for
 
 // ---- connection ----
 
@@ -106,7 +106,7 @@ function takeEntry(entry) {
   if (entry.type === "restart") notice("a transaction was decoded again: it is repeated here");
   if (!entry.op) return;
   total++;
-  const name = entry.table ?? "(message)";
+  const name = nameOf(entry);
   tableOf(name).count++;
   const before = remember(entry);
   if (!ops.has(entry.op) || (selected && selected !== name)) return;
@@ -135,6 +135,8 @@ function keyOf(change) {
 }
 
 // ---- tables ----
+
+const nameOf = (change) => change.table ?? "(message)";
 
 function tableOf(name) {
   let table = tables.get(name);
@@ -170,7 +172,7 @@ function select(name) {
 
 function refilter() {
   const shows = (op, table) => ops.has(op) && (!selected || selected === table);
-  waiting = waiting.filter(({ entry }) => shows(entry.op, entry.table));
+  waiting = waiting.filter(({ entry }) => shows(entry.op, nameOf(entry)));
   for (const row of $("changes").tBodies[0].rows) {
     row.hidden = !shows(row.dataset.op, row.dataset.table);
   }
@@ -221,13 +223,15 @@ function columnsCell(entry, before) {
 }
 
 function rowElement({ entry, before }, below) {
-  const row = make("tr", "fresh");
+  const row = make("tr");
   row.dataset.op = entry.op;
-  row.dataset.table = entry.table ?? "(message)";
+  row.dataset.table = nameOf(entry);
   row.dataset.lsn = entry.lsn;
   const same = below && below.dataset.lsn === entry.lsn;
-  if (same) below.classList.add("same");
-  else if (below) row.classList.add("first");
+  if (same) { // the newest row of a transaction bears its time and xid
+    below.classList.add("same");
+    row.classList.add("joined");
+  }
   const time = entry.time ? new Date(entry.time) : null;
   const clock = time ? time.toLocaleTimeString([], { hour12: false }) + "."
     + String(time.getMilliseconds()).padStart(3, "0") : "";
@@ -240,7 +244,6 @@ function rowElement({ entry, before }, below) {
 }
 
 function render() {
-  rendering = false;
   if (paused || waiting.length === 0) return;
   const body = $("changes").tBodies[0];
   if (waiting.length > ROWS_AT_ONCE) skipped += waiting.length - ROWS_AT_ONCE;
@@ -250,6 +253,7 @@ function render() {
   let below = body.rows[0];
   for (const change of changes) {
     below = rowElement(change, below);
+    if (changes.length <= FRESH_MAX) below.classList.add("fresh");
     rows.push(below);
   }
   body.prepend(...rows.reverse());
@@ -295,9 +299,15 @@ $("clear").onclick = () => {
   $("skipped").hidden = true;
   $("empty").hidden = false;
 };
-setInterval(() => { // a page in the background gets no frames: let no more than one wait
-  if (!rendering) requestAnimationFrame(render);
-  rendering = true;
-}, RENDER_MS);
+function renderLoop() { // at most a fifth of the time goes into drawing
+  requestAnimationFrame(() => {
+    const start = performance.now();
+    render();
+    setTimeout(() => { // behind the drawing
+      setTimeout(renderLoop, Math.max(RENDER_MS, 4 * (performance.now() - start)));
+    });
+  });
+}
+renderLoop();
 setInterval(showRates, 1000);
 connect();
