@@ -23,9 +23,10 @@ static struct conninfo made(const char *text, enum conninfo_use use)
 static void merged(void **state)
 {
     (void)state;
-    struct conninfo ci = made("postgresql://u@h/d?options=-c%20work_mem%3D1MB&application_name=mine&"
-                              "client_encoding=LATIN1",
-                              CONNINFO_STREAM);
+    struct conninfo ci =
+        made("postgresql://u@h/d?options=-c%20work_mem%3D1MB&application_name=mine&"
+             "client_encoding=LATIN1",
+             CONNINFO_STREAM);
     const char *options = conninfo_get(&ci, "options");
     assert_ptr_equal(strstr(options, "-c work_mem=1MB "), options); // the user's, then ours
     assert_non_null(strstr(options, "-c datestyle=ISO"));
