@@ -363,7 +363,8 @@ static double double_of(uint64_t bits)
 void json_base64(struct buf *out, struct slice bytes)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *p = bytes.p, *end = bytes.p + bytes.n;
+    // An absent value has no bytes to point at.
+    const uint8_t *p = bytes.n ? bytes.p : (const uint8_t *)"", *end = p + bytes.n;
     uint8_t *at = buf_room(out, (bytes.n + 2) / 3 * 4 + 2), *start = at;
     *at++ = '"';
     for (; end - p >= 3; p += 3) {
