@@ -28,6 +28,7 @@ BUILDS = {
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "LSAN_OPTIONS": f"suppressions={ROOT}/tests/lsan.supp:print_suppressions=0",
     "TSAN_OPTIONS": f"second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp",
     "ASAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-14",
     "TSAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-14",
