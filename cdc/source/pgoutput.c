@@ -40,6 +40,7 @@ static void read_relation(struct reader *r, struct pgoutput *p, struct pgoutput_
     rel->replica_identity = (char)reader_u8(r);
     rel->n = reader_be16(r);
     rel->columns = p->columns;
+    // NOLINTNEXTLINE(bugprone-not-null-terminated-result): a slice, not a string
     if (rel->n > COLUMNS_MAX || !memchr("dnfi", rel->replica_identity, 4) || *rel->name == 0)
         r->failed = true;
     for (uint16_t i = 0; i < rel->n && !r->failed; i++) {
@@ -168,6 +169,7 @@ static void read_txn(struct reader *r, struct pgoutput *p, struct pgoutput_messa
 
 static bool carries_subxid(enum pgoutput_kind kind)
 {
+    // NOLINTNEXTLINE(bugprone-not-null-terminated-result): a slice, not a string
     return memchr("RYIUDTM", kind, 7);
 }
 

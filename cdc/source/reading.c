@@ -21,7 +21,7 @@ static void set_mark(const struct reading *r, int fd, int mark)
 
 void reading_attach(struct reading *r, int fd, int64_t now)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t n = sizeof address;
     *r = (struct reading){.window_at = now};
     r->tcp = getsockname(fd, (struct sockaddr *)&address, &n) == 0 && address.ss_family != AF_UNIX;
