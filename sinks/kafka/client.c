@@ -74,10 +74,11 @@ static int set_property(rd_kafka_conf_t *conf, const char *text, struct err *e)
     }
 }
 
-// Ours first: the user's properties may change them.
+// Ours first: the user's properties may change them. A shorter linger costs more than it gains:
+// librdkafka spins through its last millisecond.
 static const char *const defaults[][2] = {
     {"client.id", "rowcast"},
-    {"linger.ms", "2"},
+    {"linger.ms", "4"},
     {"compression.codec", "lz4"},
     {"socket.nagle.disable", "true"},
     {"socket.keepalive.enable", "true"},
