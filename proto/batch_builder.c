@@ -46,7 +46,7 @@ struct batch_builder {
 static void fresh_data(struct batch_builder *bb)
 {
     bb->data = (struct buf){0};
-    buf_room(&bb->data, BATCH_HEADROOM + bb->size + bb->size / 4);
+    buf_grow(&bb->data, BATCH_HEADROOM + bb->size + bb->size / 4);
     memset(bb->data.p, 0, BATCH_HEADROOM);
     bb->data.n = BATCH_HEADROOM;
 }
