@@ -14,6 +14,11 @@
 #define KEEPALIVE_SECONDS 10  // between two requests on one connection
 #define RECEIVE_BYTES     256 // a read; allocated for each connection
 
+struct ticker { // the clock of one second
+    lws_sorted_usec_list_t timer;
+    struct context *c;
+};
+
 // ---- the journal's identity, the health ----
 
 bool context_identify(struct context *c, struct journal_identity *ret_id)
@@ -104,7 +109,7 @@ static void woken(struct context *c)
 
 static void tick(lws_sorted_usec_list_t *timer)
 {
-    struct context *c = *(struct context **)(timer + 1);
+    struct context *c = lws_container_of(timer, struct ticker, timer)->c;
     struct journal_identity id;
     int64_t now = clock_mono_us();
     uint64_t position = UINT64_MAX;
@@ -132,7 +137,7 @@ static void tick(lws_sorted_usec_list_t *timer)
 static void *serve(void *arg)
 {
     struct context *c = arg;
-    tick(c->timer);
+    tick(&c->ticker->timer);
     while (!c->stopped && !(c->stopping && c->closing && !c->sessions)) {
         if (lws_service(c->lws, 0) < 0)
             break;
@@ -254,9 +259,8 @@ int context_new(struct server *server, struct context **ret_c, struct err *e)
     frame_maker_init(&c->frames, journal_catalog(server->journal), server->o.frame_bytes_max);
     c->frames.borrow = server->context_count == 1;
     look_at_health(c);
-    lws_sorted_usec_list_t *timer = xcalloc(1, sizeof *timer + sizeof c);
-    memcpy(timer + 1, &c, sizeof c);
-    c->timer = timer;
+    c->ticker = xcalloc(1, sizeof *c->ticker);
+    c->ticker->c = c;
     c->lws = create(c);
     if (!c->lws) {
         context_free(c);
@@ -309,7 +313,7 @@ void context_free(struct context *c)
     if (c->done >= 0)
         close(c->done);
     pthread_mutex_destroy(&c->lock);
-    free(c->timer);
+    free(c->ticker);
     free(c->scratch);
     free(c);
 }

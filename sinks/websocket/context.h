@@ -18,6 +18,7 @@
 struct lws_context;
 struct lws_vhost;
 struct session;
+struct ticker;
 
 struct server_metrics {
     struct metric *connections, *subscribers, *slow;
@@ -45,7 +46,7 @@ struct context {
     struct server *server;
     struct lws_context *lws;
     struct lws_vhost *vhost;
-    struct lws_sorted_usec_list *timer;
+    struct ticker *ticker;
     pthread_t thread;
     bool running;
     int done;              // an eventfd: the thread has ended

@@ -58,7 +58,8 @@ static void close_frame(struct frame *f, const struct selection *sel, size_t emp
 
 static void put_begin(struct making *m)
 {
-    if (m->begin_put || !m->begin || m->sel->text)
+    CHECK(m->begin); // batch_parse refuses a change or an end outside a transaction
+    if (m->begin_put || m->sel->text)
         return;
     m->begin_put = true;
     if (!m->begin_continued) {
@@ -297,7 +298,7 @@ static int make_own(struct making *m, struct batch *const *batches, size_t count
 {
     struct frame *f = m->f;
     open_frame(f, m->sel);
-    f->more = count > 1 ? xmalloc((count - 1) * sizeof *f->more) : NULL;
+    f->more = count > 1 ? xmalloc((count - 1) * sizeof(struct batch *)) : NULL;
     m->out = &f->own;
     size_t empty = f->own.n;
     for (size_t i = 0; i < count; i++) {

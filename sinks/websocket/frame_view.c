@@ -106,8 +106,8 @@ static struct frame_view **view_slot(struct frame_maker *fm, const struct batch 
 // Takes a view out of those kept.
 static void view_drop(struct frame_maker *fm, struct frame_view *v)
 {
-    *(v->older ? &v->older->newer : &fm->oldest) = v->newer;
-    *(v->newer ? &v->newer->older : &fm->newest) = v->older;
+    *(v == fm->oldest ? &fm->oldest : &v->older->newer) = v->newer;
+    *(v == fm->newest ? &fm->newest : &v->newer->older) = v->older;
     *view_slot(fm, v->b) = NULL;
     fm->kept_bytes -= v->b->memory;
     for (const struct frame *f = v->frames; f; f = f->next)
@@ -225,7 +225,7 @@ struct frame *frame_find(struct frame_maker *fm, const struct frame_key *key,
             f->more_count >= count)
             continue;
         if (f->more_count == 0 ||
-            memcmp(f->more, batches + 1, f->more_count * sizeof *f->more) == 0)
+            memcmp(f->more, batches + 1, f->more_count * sizeof(struct batch *)) == 0)
             return frame_ref(f);
     }
     return NULL;

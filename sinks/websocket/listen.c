@@ -73,25 +73,32 @@ static const char *remedy(int why)
     }
 }
 
-// "1.2.3.4" or "1::2", and the port.
-static int address_text(const struct sockaddr_storage *at, char ret_text[ADDRESS_TEXT_MAX])
+// "1.2.3.4" or "1::2" of a socket's own end, and the port; "" and 0 when it has none.
+static int address_text(int fd, char ret_text[ADDRESS_TEXT_MAX])
 {
-    if (at->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)at;
-        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
-            inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], ret_text, ADDRESS_TEXT_MAX);
-        else
-            inet_ntop(AF_INET6, &in6->sin6_addr, ret_text, ADDRESS_TEXT_MAX);
-        return ntohs(in6->sin6_port);
+    union {
+        struct sockaddr_in6 in6;
+        struct sockaddr_in in;
+        struct sockaddr any;
+    } at = {0};
+    socklen_t n = sizeof at;
+    ret_text[0] = 0;
+    if (getsockname(fd, &at.any, &n) != 0)
+        return 0;
+    if (at.any.sa_family != AF_INET6) {
+        inet_ntop(AF_INET, &at.in.sin_addr, ret_text, ADDRESS_TEXT_MAX);
+        return ntohs(at.in.sin_port);
     }
-    const struct sockaddr_in *in = (const struct sockaddr_in *)at;
-    inet_ntop(AF_INET, &in->sin_addr, ret_text, ADDRESS_TEXT_MAX);
-    return ntohs(in->sin_port);
+    if (IN6_IS_ADDR_V4MAPPED(&at.in6.sin6_addr))
+        inet_ntop(AF_INET, &at.in6.sin6_addr.s6_addr[12], ret_text, ADDRESS_TEXT_MAX);
+    else
+        inet_ntop(AF_INET6, &at.in6.sin6_addr, ret_text, ADDRESS_TEXT_MAX);
+    return ntohs(at.in6.sin6_port);
 }
 
 int listen_open(const char *where, int *ret_fd, char ret_text[ADDRESS_TEXT_MAX], struct err *e)
 {
-    char host[64];
+    char host[64] = "";
     const char *port = NULL;
     if (split(where, host, &port, e) != 0)
         return -1;
@@ -110,10 +117,8 @@ int listen_open(const char *where, int *ret_fd, char ret_text[ADDRESS_TEXT_MAX],
     freeaddrinfo(all);
     if (fd < 0)
         return err_set(e, ERR_LISTEN, "listen on %s: %s: %s", where, strerror(why), remedy(why));
-    struct sockaddr_storage at;
-    socklen_t n = sizeof at;
-    char address[ADDRESS_TEXT_MAX] = "";
-    int number = getsockname(fd, (struct sockaddr *)&at, &n) == 0 ? address_text(&at, address) : 0;
+    char address[ADDRESS_TEXT_MAX];
+    int number = address_text(fd, address);
     bool v6 = strchr(address, ':');
     snprintf(ret_text, ADDRESS_TEXT_MAX, v6 ? "[%.60s]:%d" : "%.60s:%d", address, number);
     *ret_fd = fd;
@@ -133,9 +138,5 @@ int listen_accept(int fd)
 
 void listen_local(int fd, char ret_text[ADDRESS_TEXT_MAX])
 {
-    struct sockaddr_storage at;
-    socklen_t n = sizeof at;
-    ret_text[0] = 0;
-    if (getsockname(fd, (struct sockaddr *)&at, &n) == 0)
-        (void)address_text(&at, ret_text);
+    (void)address_text(fd, ret_text);
 }

@@ -60,7 +60,7 @@ void change_omit(struct buf *out, struct slice body, size_t limit)
     struct wire_field f;
     for (const uint8_t *at = r.p; wire_next(&r, &f); at = r.p) {
         size_t n = (size_t)(r.p - at);
-        switch (f.number) {
+        switch (f.type == WIRE_LEN ? f.number : 0) { // only bytes can be large
         case BEFORE:
         case AFTER:
         case MESSAGE:

@@ -447,15 +447,14 @@ static bool pump(struct session *s)
     // A subscription that had its turn goes to the end: fair among several.
     for (uint32_t turns = s->subscription_count; turns > 0 && !s->frame; turns--) {
         struct subscription *sub = s->subscriptions;
+        struct subscription **end = &s->subscriptions;
         struct err e;
-        if (sub->next) {
-            struct subscription **end = &sub->next;
-            while (*end)
-                end = &(*end)->next;
-            s->subscriptions = sub->next;
-            sub->next = NULL;
-            *end = sub;
-        }
+        CHECK(sub);
+        *end = sub->next;
+        sub->next = NULL;
+        while (*end)
+            end = &(*end)->next;
+        *end = sub;
         enum subscription_state state = subscription_next(sub, &s->c->frames, &e);
         if (state == SUBSCRIPTION_FRAME)
             take_frame(s, sub);

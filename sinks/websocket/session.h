@@ -15,29 +15,32 @@ struct message;
 
 struct session {
     uint32_t magic;
+    bool text;           // JSON, else protobuf
+    uint16_t close_code; // 0: open
+    char close_text[100];
     struct session *next, **link; // in the context's list; link: what points here
     struct context *c;
     struct lws *wsi;
-    bool text; // JSON, else protobuf
+    uint64_t health_version;
+
     struct subscription *subscriptions;
     uint32_t subscription_count;
+    uint32_t known_bits;
+    uint8_t *known; // bits by relation version: told on this connection
+
+    struct buf in;                 // a client's message that is not whole yet
     struct message *first, **last; // messages that wait
     struct frame *frame;           // of entries, on its way
     struct frame *relations;       // to be sent before it
     struct selection *frame_of;    // whose frame it is; only compared
-    bool live;                     // it is of a subscription that keeps up
     size_t sent;                   // bytes of a frame that goes out in fragments
-    struct buf in;                 // a client's message that is not whole yet
-    uint8_t *known;                // bits by relation version: told on this connection
-    uint32_t known_bits;
-    uint64_t health_version;
+    bool live;                     // it is of a subscription that keeps up
+
+    bool stalled; // a frame waited for the whole last second
+    bool pinged, ping_due;
     int64_t heard_us;        // the client's last sign of life
-    bool stalled;            // a frame waited for the whole last second
     uint64_t written_before; // at the last tick
     uint64_t written, taken; // bytes handed to the socket; and what the client's kernel has
-    bool pinged, ping_due;
-    uint16_t close_code; // 0: open
-    char close_text[100];
 };
 
 // From the URL: `q` is taken over; NULL when the URL asks for nothing. `fault` and `why` as

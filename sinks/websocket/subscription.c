@@ -28,7 +28,7 @@ static void queue_drop(struct subscription *s, uint32_t count)
     for (uint32_t i = 0; i < count; i++)
         batch_unref(q->batch[i]);
     q->n -= count;
-    memmove(q->batch, q->batch + count, q->n * sizeof *q->batch);
+    memmove(q->batch, q->batch + count, q->n * sizeof(struct batch *));
     memmove(q->skip, q->skip + count, q->n * sizeof *q->skip);
     if (q->n == 0) {
         free(q);

@@ -13,14 +13,14 @@ const struct relation **tables_newest(const struct catalog *c, char *const *glob
                                       size_t glob_count, size_t *ret_n)
 {
     uint32_t count = catalog_count(c);
-    const struct relation **all = xmalloc((count + 1) * sizeof *all);
+    const struct relation **all = xmalloc((count + 1) * sizeof(struct relation *));
     size_t n = 0, kept = 0;
     for (uint32_t id = 1; id <= count; id++) {
         const struct relation *r = catalog_get(c, id);
         if (r && table_match_any(globs, glob_count, r->table))
             all[n++] = r;
     }
-    qsort(all, n, sizeof *all, by_name);
+    qsort(all, n, sizeof(struct relation *), by_name);
     for (size_t i = 0; i < n; i++) {
         if (i == 0 || strcmp(all[i]->table, all[kept - 1]->table) != 0)
             all[kept++] = all[i];

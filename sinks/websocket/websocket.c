@@ -197,7 +197,7 @@ static int websocket_start(const void *options, struct journal *j, struct sink *
     server->wake = eventfd(0, EFD_CLOEXEC);
     CHECK(server->wake >= 0);
     int count = server->o.contexts > 0 ? server->o.contexts : 1;
-    server->contexts = xcalloc((size_t)count, sizeof *server->contexts);
+    server->contexts = xcalloc((size_t)count, sizeof(struct context *));
     server->context_count = count;
     for (int i = 0; i < count; i++) {
         if (context_new(server, &server->contexts[i], e) != 0)
