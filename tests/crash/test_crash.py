@@ -1,6 +1,6 @@
 """kill -9 of rowcast, of PostgreSQL (immediate stop) and of the broker at random moments under
-load: nothing is lost, a WebSocket client that resumes by cursor sees nothing twice, and what Kafka has
-twice is little and has the same positions. CRASH_ROUNDS (50) and CRASH_SEED choose the run."""
+load: nothing is lost, a WebSocket client that resumes by cursor sees nothing twice, and what Kafka
+has twice is little and has the same positions. CRASH_ROUNDS (50) and CRASH_SEED choose the run."""
 
 import json
 import os

@@ -250,7 +250,7 @@ static void streamed(void **state)
     assert_int_equal(m.subxid, 375);
     assert_int_equal(m.row.relid, 5);
     buf_putc(&b, 'E');
-    m = decoded(&b);
+    decoded(&b);
     assert_false(decoder.in_segment);
     put_insert(&b, 5, 0, NULL);
     m = decoded(&b);
