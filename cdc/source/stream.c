@@ -7,6 +7,7 @@
 #include "source/reading.h"
 
 #include <poll.h>
+#include <sys/prctl.h>
 
 #define FIGURES_INTERVAL_US INT64_C(10000000)
 #define TURN_BYTES          (1u << 20)  // read at most this much before looking at anything else
@@ -23,6 +24,7 @@ struct loop {
     int64_t figures_at;
     const char *stalled; // why there is no room; NULL: there is
     bool drained;
+    int64_t read_at; // nothing is read before: a pause
 };
 
 static lsn_t gate(const struct stream *s)
@@ -183,7 +185,7 @@ static int read_turn(struct loop *l, struct err *e)
         if (take_messages(l, ROOM_BYTES, &bytes, e) != 0)
             return -1;
         turn += bytes;
-        if (bytes == 0) {
+        if (bytes == 0 || reading_enough(&l->reading, PQsocket(l->s->c->pg), bytes)) {
             l->drained = true;
             return 0;
         }
@@ -246,13 +248,11 @@ static int64_t settle(struct loop *l)
 static void sleep_until(struct loop *l, int64_t deadline)
 {
     struct stream *s = l->s;
-    int64_t now = clock_mono_us();
-    int64_t pause = reading_pause_us(&l->reading, now);
-    if (pause && !l->stalled && now + pause < deadline)
-        deadline = now + pause;
+    if (l->read_at && !l->stalled && l->read_at < deadline)
+        deadline = l->read_at;
     if (l->figures_at < deadline)
         deadline = l->figures_at;
-    short events = l->stalled || (pause && !l->reading.tcp) ? 0 : POLLIN;
+    short events = l->stalled || l->read_at ? 0 : POLLIN;
     int pending = PQflush(s->c->pg);
     if (pending == 1) // both, or both sides could wait for each other
         events |= POLLOUT | POLLIN;
@@ -261,15 +261,18 @@ static void sleep_until(struct loop *l, int64_t deadline)
                  &revents, &unused);
     if (pending == 1 && (revents & POLLIN))
         (void)PQconsumeInput(s->c->pg); // makes room for the server to read; a failure shows later
+    if (clock_mono_us() >= l->read_at)
+        l->read_at = 0;
 }
 
 int stream_run(struct stream *s, struct err *e)
 {
     struct loop l = {.s = s};
     find_metrics(&l.metrics);
+    (void)prctl(PR_SET_TIMERSLACK, 1UL); // pauses are shorter than the default adds
     reading_attach(&l.reading, PQsocket(s->c->pg), clock_mono_us());
     while (!atomic_load(s->waiter->stopped)) {
-        if (read_turn(&l, e) != 0)
+        if (!l.read_at && read_turn(&l, e) != 0)
             return -1;
         if (s->c->publication_skipped)
             return err_set(e, ERR_SOURCE,
@@ -279,9 +282,13 @@ int stream_run(struct stream *s, struct err *e)
                            s->slot);
         int64_t deadline = settle(&l);
         update_metrics(&l);
-        if (l.drained)
-            reading_round(&l.reading, PQsocket(s->c->pg), clock_mono_us());
-        poll_figures(&l, clock_mono_us());
+        int64_t now = clock_mono_us();
+        if (l.drained && !l.read_at) {
+            reading_round(&l.reading, now);
+            int64_t pause = reading_pause_us(&l.reading, now);
+            l.read_at = pause ? now + pause : 0;
+        }
+        poll_figures(&l, now);
         if (l.drained || l.stalled)
             sleep_until(&l, deadline);
     }
