@@ -14,7 +14,7 @@
 
 #define UNWRITTEN_BYTES_MAX (UINT64_C(16) << 20) // beyond it the source stops reading
 #define STAGE_BYTES         (UINT64_C(1) << 20)  // gathered for one write
-#define FULL_RETRY_US       INT64_C(1000000)
+#define GATHER_BYTES        (UINT64_C(1) << 20)  // written without waiting for more
 // Of 64 KiB batches of rows of 150 bytes, compression alone: level -1 takes 0.26 us a change at a
 // ratio of 4.0, level 1 0.43 us at 6.0, level -5 0.21 us at 3.0.
 #define COMPRESSION_DEFAULT (-1)
@@ -41,7 +41,8 @@ struct writer {
     uint64_t good;     // bytes of whole frames in the file
     uint64_t good_seq; // the last of them
     uint64_t durable_seq;
-    struct buf stage; // what comes at `at`
+    int64_t synced_at; // monotonic
+    struct buf stage;  // what comes at `at`
     uint64_t at;
     ZSTD_CCtx *zstd;
     struct frame_context context; // behind the newest frame staged

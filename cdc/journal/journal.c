@@ -283,7 +283,9 @@ void journal_append(struct journal *j, struct batch *b)
         wake = j->waiting;
         j->waiting = false;
     }
-    pthread_cond_signal(&j->work);
+    // The writer waits for a first batch, then for time or for many bytes.
+    if (b->seq == j->written_seq + 1 || j->unwritten >= GATHER_BYTES)
+        pthread_cond_signal(&j->work);
     pthread_mutex_unlock(&j->lock);
     if (wake)
         readers_wake(j);

@@ -15,6 +15,8 @@
 #define COMPRESS_LEAST 1024 // smaller ones gain little
 #define TICK_US        INT64_C(1000000)
 #define HINT_BYTES     (UINT64_C(1) << 20)
+// At most one sync in this time while little comes: PostgreSQL is told no more often either.
+#define GATHER_US INT64_C(10000)
 
 enum write_result { WRITE_OK, WRITE_FULL, WRITE_FAILED };
 
@@ -78,6 +80,7 @@ static int sync_file(struct journal *j, struct err *e)
         metric_add(j->metrics.fsyncs, 1);
     }
     w->durable_seq = w->good_seq;
+    w->synced_at = clock_mono_us();
     if (j->o.sync && w->good >= w->hinted + HINT_BYTES)
         hint_write(w);
     return 0;
@@ -332,16 +335,24 @@ static void drop_group(struct group *g)
     g->n = 0;
 }
 
+// Whether there is something to write and it has gathered for long enough. Locked.
+static bool must_write(const struct journal *j, int64_t now)
+{
+    return !j->disk_full && j->written_seq + 1 < j->tail.next &&
+           (now >= j->w.synced_at + GATHER_US || j->unwritten >= GATHER_BYTES);
+}
+
 // Waits until there is a group to write, a second has passed, or the end has come. Locked.
 static void wait_for_work(struct journal *j)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += TICK_US / 1000000;
-    int r = 0;
-    while (r == 0 && !j->stop && !j->failed && !j->retain_now &&
-           (j->disk_full || j->written_seq + 1 == j->tail.next))
-        r = pthread_cond_timedwait(&j->work, &j->lock, &until);
+    int64_t now = clock_mono_us(), end = now + TICK_US;
+    while (!j->stop && !j->failed && !j->retain_now && !must_write(j, now) && now < end) {
+        bool gathers = !j->disk_full && j->written_seq + 1 < j->tail.next;
+        int64_t until = gathers ? j->w.synced_at + GATHER_US : end;
+        struct timespec t = {.tv_sec = until / 1000000, .tv_nsec = until % 1000000 * 1000};
+        (void)pthread_cond_timedwait(&j->work, &j->lock, &t);
+        now = clock_mono_us();
+    }
 }
 
 static void call_on_durable(struct journal *j)
