@@ -97,14 +97,14 @@ class Bench:
         assert child.returncode == 0, f"subscribers ended with {child.returncode}: {out}"
         return json.loads(out)
 
-    def confirmed(self, pg, slot, lsn, process=None, deadline=900):
-        with pg.connect() as c:
-            def passed():
-                assert process is None or process.alive(), process.log_tail()
-                row = c.execute("select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots"
-                                " where slot_name = %s", [lsn_text(lsn), slot]).fetchone()
-                return row[0]
-            wait_for(passed, deadline, f"slot {slot} to be confirmed", every=0.01)
+    def confirmed(self, pg, slot, lsn, process, connection=None):
+        def passed():
+            assert process.alive(), process.log_tail()
+            row = c.execute("select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots"
+                            " where slot_name = %s", [lsn_text(lsn), slot]).fetchone()
+            return row[0]
+        with connection or pg.connect() as c:
+            wait_for(passed, 900, f"slot {slot} to be confirmed", every=0.005)
         return time.monotonic()
 
     # ---- drains ----
@@ -117,12 +117,13 @@ class Bench:
         return time.monotonic() - began
 
     def drain_once(self, pg, slot, changes, lsn, unix):
+        connection = pg.connect()
         process, began = self.start(pg, slot, unix)
         self.ready(process)
         child = self.subscribe(process, 1, changes)
         self.result(child)
         got = time.monotonic()
-        end = max(got, self.confirmed(pg, slot, lsn, process))
+        end = max(got, self.confirmed(pg, slot, lsn, process, connection))
         cpu, peak = process.cpu_seconds(), process.memory()[1]
         process.stop()
         return end - began, cpu / changes * 1e6, peak / 2**20
