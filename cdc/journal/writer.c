@@ -15,8 +15,6 @@
 #define COMPRESS_LEAST 1024 // smaller ones gain little
 #define TICK_US        INT64_C(1000000)
 #define HINT_BYTES     (UINT64_C(1) << 20)
-// At most one sync in this time while little comes: PostgreSQL is told no more often either.
-#define GATHER_US INT64_C(10000)
 
 enum write_result { WRITE_OK, WRITE_FULL, WRITE_FAILED };
 

@@ -211,6 +211,32 @@ static void retention_beside_readers(void **state)
     journal_reader_close(gate);
 }
 
+// Small transactions that come one after another share syncs; the first does not wait for others.
+static void syncs_are_shared(void **state)
+{
+    struct fixture *f = *state;
+    struct journal_options o = *small_options(f);
+    o.segment_bytes = 1 << 20; // each new one is a sync more
+    fixture_close(f);
+    fixture_open(f, &o);
+    int64_t before = metric_get(f->j->metrics.fsyncs), began = clock_mono_us();
+    journal_append(f->j, txn_batch(f, 1, 10));
+    wait_written(f);
+    int64_t next = 0;
+    for (int64_t now = began; now < began + 20 * GATHER_US; now = clock_mono_us()) {
+        if (now >= next) {
+            journal_append(f->j, txn_batch(f, 1, 10));
+            next = now + 200;
+        }
+        sched_yield();
+    }
+    wait_written(f);
+    int64_t most = (clock_mono_us() - began) / GATHER_US + 2;
+    int64_t syncs = metric_get(f->j->metrics.fsyncs) - before;
+    if (syncs > most)
+        fail_msg("%" PRId64 " syncs in the time of %" PRId64, syncs, most);
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR);
@@ -219,6 +245,7 @@ int main(void)
         TEST(followers_see_everything),
         TEST(followers_and_cuts),
         TEST(retention_beside_readers),
+        TEST(syncs_are_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
