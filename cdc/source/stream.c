@@ -24,6 +24,7 @@ struct loop {
     int64_t figures_at;
     const char *stalled; // why there is no room; NULL: there is
     bool drained;
+    bool left;       // but for what was left to the next round
     int64_t read_at; // nothing is read before: a pause
 };
 
@@ -187,6 +188,7 @@ static int read_turn(struct loop *l, struct err *e)
         turn += bytes;
         if (bytes == 0 || reading_enough(&l->reading, PQsocket(l->s->c->pg), bytes)) {
             l->drained = true;
+            l->left = bytes != 0;
             return 0;
         }
     }
@@ -287,6 +289,8 @@ int stream_run(struct stream *s, struct err *e)
             reading_round(&l.reading, now);
             int64_t pause = reading_pause_us(&l.reading, now);
             l.read_at = pause ? now + pause : 0;
+            // Without a pause poll would have to see what is left, and under TLS cannot.
+            l.drained = pause || !l.left;
         }
         poll_figures(&l, now);
         if (l.drained || l.stalled)
