@@ -235,7 +235,8 @@ class Bench:
 
     def latency_once(self, rate, rows, count, goal50, goal99, goals_apply):
         seconds = 5 if self.args.small else 15
-        pg = self.server()
+        # A walsender sends what is flushed; left to the WAL writer that takes up to 200 ms.
+        pg = self.server(synchronous_commit="on")
         pg.sql("create sequence ids")
         self.slot(pg, "s")
         process, _ = self.start(pg, "s")
