@@ -1,14 +1,23 @@
 #include "base/health.h"
 
 #include "base/clock.h"
+#include "base/metrics.h"
 
 #include <stdio.h>
 
-static const char *const names[] = {"starting", "live", "stale", "down"};
+static const char *const names[HEALTH_STATES] = {"starting", "live", "stale", "down"};
 
 void health_init(struct health *h)
 {
     *h = (struct health){.lock = PTHREAD_MUTEX_INITIALIZER, .since_us = clock_wall_us()};
+    for (size_t i = 0; i < HEALTH_STATES; i++) {
+        AUTO_BUF struct buf labels = {0};
+        metrics_label(&labels, "state", names[i]);
+        h->metrics[i] = metric_new(METRIC_GAUGE, "rowcast_source_state",
+                                   "1 for the state that the source is in, 0 for the others.",
+                                   buf_cstr(&labels), 1);
+        metric_set(h->metrics[i], i == HEALTH_STARTING);
+    }
 }
 
 void health_set(struct health *h, enum health_state state, const char *text)
@@ -16,6 +25,8 @@ void health_set(struct health *h, enum health_state state, const char *text)
     pthread_mutex_lock(&h->lock);
     bool changed = h->state != state;
     if (changed) {
+        metric_set(h->metrics[h->state], 0);
+        metric_set(h->metrics[state], 1);
         h->state = state;
         h->since_us = clock_wall_us();
     }

@@ -12,12 +12,17 @@ enum health_state {
     HEALTH_DOWN,     // will not come back by itself
 };
 
+#define HEALTH_STATES       (HEALTH_DOWN + 1)
 #define HEALTH_WATCHERS_MAX 16
+
+struct metric;
+
 struct health {
     pthread_mutex_t lock;
     enum health_state state;
     int64_t since_us; // wall clock
     char text[512];   // why, for people; no secret
+    struct metric *metrics[HEALTH_STATES];
     struct {
         void (*wake)(void *arg);
         void *arg;

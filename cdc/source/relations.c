@@ -404,23 +404,20 @@ static void fill_map(struct relations *rs, struct entry_of_table *t,
 
 void relations_find_metrics(struct table *t)
 {
-    const char *table = t->relation->table;
     for (enum op op = OP_INSERT; op < OP_COUNT; op++) {
         if (op == OP_READ)
             continue;
         AUTO_BUF struct buf labels = {0};
-        metrics_label(&labels, "table", table);
-        buf_putc(&labels, ',');
+        metrics_label(&labels, "table", t->relation->table);
         metrics_label(&labels, "op", op_name(op));
         t->changes[op] =
             metric_new(METRIC_COUNTER, "rowcast_changes_total",
                        "Changes read from the slot, by table and operation.", buf_cstr(&labels), 1);
+        t->bytes[op] = metric_new(METRIC_COUNTER, "rowcast_change_bytes_total",
+                                  "Bytes of changes as PostgreSQL sent them, by table and "
+                                  "operation.",
+                                  buf_cstr(&labels), 1);
     }
-    AUTO_BUF struct buf labels = {0};
-    metrics_label(&labels, "table", table);
-    t->bytes =
-        metric_new(METRIC_COUNTER, "rowcast_change_bytes_total",
-                   "Bytes of changes as PostgreSQL sent them, by table.", buf_cstr(&labels), 1);
 }
 
 static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e)

@@ -26,7 +26,7 @@ struct table {
     bool has_key;
     const struct relation *relation;
     struct row_map *map;
-    struct metric *changes[OP_COUNT], *bytes; // NULL before relations_find_metrics
+    struct metric *changes[OP_COUNT], *bytes[OP_COUNT]; // NULL before relations_find_metrics
 };
 
 struct relations;

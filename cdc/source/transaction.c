@@ -265,8 +265,16 @@ static void give_back(struct transaction *t)
     t->key = t->before = t->after = (struct row_out){0};
 }
 
+static void count(struct table *table, enum op op, size_t bytes)
+{
+    if (unlikely(!table->bytes[op]))
+        relations_find_metrics(table);
+    metric_add(table->changes[op], 1);
+    metric_add(table->bytes[op], (int64_t)bytes);
+}
+
 static int row_change(struct transaction *t, const struct pgoutput_message *m, struct table *table,
-                      char **owned, struct err *e)
+                      size_t bytes, char **owned, struct err *e)
 {
     const struct pgoutput_row *row = &m->row;
     struct change c = {.op = m->kind == PGOUTPUT_INSERT   ? OP_INSERT
@@ -294,7 +302,7 @@ static int row_change(struct transaction *t, const struct pgoutput_message *m, s
         c.exact = buf_slice(&t->after.exact);
         c.unchanged = buf_slice(&t->after.unchanged);
     }
-    metric_add(table->changes[c.op], 1);
+    count(table, c.op, bytes);
     bool huge = c.key.n + c.before.n + c.after.n > KEEP_BUFFER_BYTES;
     if (unlikely(huge) && owned) {
         PQfreemem(*owned);
@@ -323,15 +331,13 @@ static int on_row(struct transaction *t, const struct pgoutput_message *m, size_
                        "remedy: raise it, or exclude the large column",
                        table->relation->table, bytes, LSN_ARG(t->begin.lsn),
                        (long long)t->o.source->row_bytes_max);
-    if (unlikely(!table->bytes))
-        relations_find_metrics(table);
-    metric_add(table->bytes, (int64_t)bytes);
-    if (unlikely(row_change(t, m, table, owned, e) != 0))
+    if (unlikely(row_change(t, m, table, bytes, owned, e) != 0))
         return err_wrap(e, "table %s at %X/%X: ", table->relation->table, LSN_ARG(t->begin.lsn));
     return 0;
 }
 
-static int on_truncate(struct transaction *t, const struct pgoutput_truncate *m, struct err *e)
+static int on_truncate(struct transaction *t, const struct pgoutput_truncate *m, size_t bytes,
+                       struct err *e)
 {
     buf_clear(&t->scratch);
     if (m->cascade)
@@ -354,9 +360,7 @@ static int on_truncate(struct transaction *t, const struct pgoutput_truncate *m,
         }
         struct change c = {.op = OP_TRUNCATE, .relation = table->relation->id};
         c.truncate = present(&t->scratch);
-        if (!table->bytes)
-            relations_find_metrics(table);
-        metric_add(table->changes[OP_TRUNCATE], 1);
+        count(table, OP_TRUNCATE, bytes / m->n); // the message is of all of them
         if (add_change(t, table, &c, e) != 0)
             return -1;
     }
@@ -479,7 +483,7 @@ int transaction_message(struct transaction *t, struct slice payload, int64_t sen
     case PGOUTPUT_TRUNCATE:
         if (!t->open)
             return outside(&m, e);
-        return t->dropped ? 0 : on_truncate(t, &m.truncate, e);
+        return t->dropped ? 0 : on_truncate(t, &m.truncate, payload.n, e);
     case PGOUTPUT_BEGIN:
         return on_begin(t, &m, e);
     case PGOUTPUT_COMMIT:

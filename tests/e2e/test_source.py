@@ -232,7 +232,11 @@ def test_metrics_of_the_source(pg, make_rowcast):
     rc.wait_metric(lambda m: m.get("rowcast_lsn", kind="acknowledged") >= end
                    and m.get("rowcast_lsn", kind="received") >= end)
     metrics = rc.metrics()
+    assert metrics.get("rowcast_source_state", state="live") == 1
     assert metrics.get("rowcast_transactions_total") == 2
-    assert metrics.get("rowcast_change_bytes_total", table="public.t") > 0
+    assert metrics.get("rowcast_change_bytes_total", table="public.t", op="insert") > 0
     assert {"rowcast_source_lag_bytes", "rowcast_source_lag_seconds", "rowcast_reconnects_total",
             "rowcast_slot_retained_wal_bytes", "rowcast_batches_total"} <= metrics.helped()
+    pg.stop()
+    rc.wait_metric(lambda m: m.get("rowcast_source_state", state="stale") == 1
+                   and m.get("rowcast_source_state", state="live") == 0)

@@ -123,11 +123,14 @@ class Metrics:
     def __init__(self, text):
         self.text = text
         self.samples = collections.defaultdict(dict)  # name -> {((label, value), ..): number}
+        label = r'\w+="(?:[^"\\\n]|\\.)*"'
         for line in text.splitlines():
-            m = re.fullmatch(r'(\w+)(?:\{(.*)\})? (\S+)', line)
-            if m:
-                labels = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', m[2] or "")
-                self.samples[m[1]][tuple(sorted(labels))] = float(m[3])
+            if line.startswith("#"):
+                continue
+            m = re.fullmatch(rf'(\w+)(?:\{{({label}(?:,{label})*)\}})? (\S+)', line)
+            assert m, f"not a line of Prometheus' text format: {line}"
+            labels = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', m[2] or "")
+            self.samples[m[1]][tuple(sorted(labels))] = float(m[3])
 
     def get(self, name, **labels):
         """The sum of the samples of `name` that have these labels; None when there is none."""
