@@ -62,25 +62,39 @@ void conninfo_fini(struct conninfo *ci)
     *ci = (struct conninfo){0};
 }
 
-// libpq quotes the part that it did not understand: that may be (a part of) the password.
+// libpq quotes the part that it did not understand: that may be (a part of) the password, quotes in
+// it and all.
 static int refuse(struct err *e, char *message)
 {
+    const char *all = message ? message : "out of memory";
+    const char *first = strchr(all, '"'), *last = strrchr(all, '"');
     AUTO_BUF struct buf text = {0};
-    bool quoted = false;
-    for (const char *at = message ? message : "out of memory"; *at; at++) {
-        if (*at == '"') {
-            quoted = !quoted;
-            buf_puts(&text, quoted ? "\"..." : "\"");
-        } else if (!quoted && *at != '\n') {
-            buf_putc(&text, *at);
-        }
-    }
+    buf_put(&text, all, first ? (size_t)(first - all) : strcspn(all, "\n"));
+    if (first)
+        buf_printf(&text, "\"...%.*s", (int)strcspn(last, "\n"), last);
     PQfreemem(message);
     return err_set(e, ERR_USAGE,
                    "source: not a connection string: %s; give one such as "
                    "\"host=db.example port=5432 dbname=shop user=rowcast\" or "
                    "postgresql://rowcast@db.example/shop",
                    buf_cstr(&text));
+}
+
+// A password with @ or / as it is ends early for libpq: the rest becomes the host, the port or the
+// database, and shows in every message that names them.
+static int check_url(const char *text, const struct conninfo *ci, struct err *e)
+{
+    if (strncmp(text, "postgres://", 11) != 0 && strncmp(text, "postgresql://", 13) != 0)
+        return 0;
+    const char *host = strchr(text, '/') + 2, *port = conninfo_get(ci, "port");
+    host += strcspn(host, "@/");
+    host += *host == '@';
+    if (!memchr(host, '@', strcspn(host, "?")) && (!port || !port[strspn(port, "0123456789,")]))
+        return 0;
+    return err_set(e, ERR_USAGE,
+                   "source: the URL has an @ too many, or a port that is no number; in a password "
+                   "write %%40 for @, %%2F for /, %%3A for : and %%25 for %%, or use "
+                   "--password-file");
 }
 
 static int parse(const char *text, struct conninfo *ci, struct err *e)
@@ -94,7 +108,7 @@ static int parse(const char *text, struct conninfo *ci, struct err *e)
             conninfo_set(ci, o->keyword, o->val);
     }
     PQconninfoFree(options);
-    return 0;
+    return check_url(text, ci, e);
 }
 
 static int read_password(const char *path, struct conninfo *ci, struct err *e)

@@ -53,6 +53,12 @@ static void secrets_stay_in(void **state)
         "password='hunter2",
         "postgresql://u:x@h/d?hunter2=1",
         "postgresql://u:hunter2%zz@h/d",
+        "postgresql://u:q\"hunter2@[h/d",
+        // What would show as the host, the port or the database:
+        "postgresql://u:se@hunter2@h/d",
+        "postgresql://u:hunter2/x@h/d",
+        "postgres://u:1/hunter2@h/d",
+        "postgresql://u:hunter2/d",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct source_options o = {.conninfo = bad[i], .slot = "s"};
@@ -62,6 +68,23 @@ static void secrets_stay_in(void **state)
         assert_int_equal(e.class, ERR_USAGE);
         assert_null(strstr(e.text, "unter2"));
     }
+}
+
+static void at_signs_that_are_no_password(void **state)
+{
+    (void)state;
+    struct conninfo ci =
+        made("postgresql://me%40corp:s%40%2F@h:5432,i:5433/d%40x?user=a@b", CONNINFO_SQL);
+    assert_string_equal(conninfo_get(&ci, "password"), "s@/");
+    assert_string_equal(conninfo_get(&ci, "dbname"), "d@x");
+    assert_string_equal(conninfo_get(&ci, "user"), "a@b");
+    conninfo_fini(&ci);
+    ci = made("host=@abstract dbname='a@b'", CONNINFO_SQL);
+    assert_string_equal(conninfo_get(&ci, "host"), "@abstract");
+    conninfo_fini(&ci);
+    ci = made("postgresql:///d", CONNINFO_SQL);
+    assert_null(conninfo_get(&ci, "host"));
+    conninfo_fini(&ci);
 }
 
 static void password_from_a_file(void **state)
@@ -93,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merged),
         cmocka_unit_test(secrets_stay_in),
+        cmocka_unit_test(at_signs_that_are_no_password),
         cmocka_unit_test(password_from_a_file),
     };
     return cmocka_run_group_tests_name("source_conninfo", tests, NULL, NULL);
