@@ -9,11 +9,12 @@
 #define SECRET_MAX        4096
 #define TIMEOUT_DEFAULT_S 10
 
-// Text values are made in our session: whatever the role or the database says, they look the same.
+// Text values are made in our session: whatever the role or the database says, they look the same;
+// and 18 says only by a warning that it leaves changes out.
 static const char PINNED[] =
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC "
     "-c bytea_output=hex -c lc_monetary=C -c search_path=pg_catalog "
-    "-c standard_conforming_strings=on -c statement_timeout=0";
+    "-c standard_conforming_strings=on -c statement_timeout=0 -c client_min_messages=warning";
 
 const char *conninfo_get(const struct conninfo *ci, const char *key)
 {

@@ -74,11 +74,9 @@ static int check_pinned(struct session *s, struct err *e)
 {
     static const struct {
         const char *name, *value;
-    } pinned[] = {{"DateStyle", "ISO"},
-                  {"IntervalStyle", "postgres"},
-                  {"TimeZone", "UTC"},
-                  {"extra_float_digits", "3"},
-                  {"bytea_output", "hex"}};
+    } pinned[] = {{"DateStyle", "ISO"},    {"IntervalStyle", "postgres"},
+                  {"TimeZone", "UTC"},     {"extra_float_digits", "3"},
+                  {"bytea_output", "hex"}, {"client_min_messages", "warning"}};
     AUTO_BUF struct buf sql = {0};
     for (size_t i = 0; i < ARRAY_LEN(pinned); i++)
         buf_printf(&sql, "%scurrent_setting('%s')", i ? ", " : "select ", pinned[i].name);
