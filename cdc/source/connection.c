@@ -21,27 +21,24 @@ struct cause {
     const char *remedy;
 };
 
+// What passes by itself, or has a remedy that is always the same. All others need somebody who does
+// something; while streaming the caller counts how often they come.
 static const struct cause CAUSES[] = {
-    {"28P01", ERR_SOURCE, "give the right password (password_file, PGPASSWORD, ~/.pgpass)"},
+    {"08", ERR_RETRY, NULL},
+    {"40", ERR_RETRY, NULL},
+    {"53", ERR_RETRY, NULL},
+    {"55", ERR_RETRY, NULL},
+    {"57", ERR_RETRY, NULL},
+    {"58", ERR_RETRY, NULL},
+    {"XX", ERR_RETRY, NULL},
+    {"53300", ERR_RETRY, "raise max_wal_senders or max_connections, or end other sessions"},
     {"28", ERR_SOURCE, "create the role, or let it in with a line in pg_hba.conf"},
+    {"28P01", ERR_SOURCE, "give the right password (password_file, PGPASSWORD, ~/.pgpass)"},
     {"3D000", ERR_SOURCE, "name an existing database"},
     {"42501", ERR_SOURCE, "grant it to the role"},
+    {"53400", ERR_SOURCE, "raise max_replication_slots, or drop a slot that nobody uses"},
     {"08P01", ERR_SOURCE,
      "if a pooler stands in between, give the address of the PostgreSQL server itself"},
-    {"53300", ERR_RETRY, "raise max_wal_senders or max_connections, or end other sessions"},
-    {"53400", ERR_SOURCE, "raise max_replication_slots, or drop a slot that nobody uses"},
-    {"57", ERR_RETRY, NULL},
-    {"08", ERR_RETRY, NULL},
-    {"53", ERR_RETRY, NULL},
-    {"58", ERR_RETRY, NULL},
-    {"55", ERR_RETRY, NULL},
-    {"40", ERR_RETRY, NULL},
-    {"XX", ERR_RETRY, NULL},
-    {"22", ERR_RETRY, NULL}, // while decoding: the caller counts how often
-    {"54", ERR_RETRY, NULL},
-    {"22023", ERR_SOURCE, NULL},
-    {"42", ERR_SOURCE, NULL},
-    {"0A", ERR_SOURCE, NULL},
 };
 
 static const struct cause *cause_of(const char *sqlstate)
@@ -74,12 +71,10 @@ static int fail(struct connection *c, struct buf *text, struct err *e)
             "a pooler stands in between: give the address of the PostgreSQL server itself"};
         cause = &pooler;
     }
-    return err_set(e,
-                   cause && *c->sqlstate    ? cause->class
-                   : cause && cause->remedy ? cause->class
-                                            : ERR_RETRY,
-                   "%s%s%s", buf_cstr(text), cause && cause->remedy ? "; remedy: " : "",
-                   cause && cause->remedy ? cause->remedy : "");
+    enum err_class class = cause ? cause->class : *c->sqlstate ? ERR_SOURCE : ERR_RETRY;
+    bool remedy = cause && cause->remedy;
+    return err_set(e, class, "%s%s%s", buf_cstr(text), remedy ? "; remedy: " : "",
+                   remedy ? cause->remedy : "");
 }
 
 static int result_error(struct connection *c, const PGresult *r, struct err *e)

@@ -14,7 +14,8 @@
 static const char PINNED[] =
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c timezone=UTC "
     "-c bytea_output=hex -c lc_monetary=C -c search_path=pg_catalog "
-    "-c standard_conforming_strings=on -c statement_timeout=0 -c client_min_messages=warning";
+    "-c standard_conforming_strings=on -c statement_timeout=0 -c client_min_messages=warning "
+    "-c default_transaction_read_only=off";
 
 const char *conninfo_get(const struct conninfo *ci, const char *key)
 {

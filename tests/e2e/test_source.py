@@ -86,6 +86,20 @@ def test_a_publication_that_may_not_be_made(pg, make_rowcast):
          "CREATE PUBLICATION", "FOR TABLE ONLY public.t")
 
 
+def test_a_server_that_forbids_publications(pg, make_rowcast):
+    """An error that only that server knows ends it too; a role that only reads by default does not."""
+    pg.sql("create table t (id int primary key); create role reads superuser login;"
+           "alter role reads set default_transaction_read_only = on;"
+           "create function forbid() returns event_trigger language plpgsql as"
+           " $$ begin raise exception 'ask the owner of the shop'; end $$;"
+           "create event trigger forbid on ddl_command_start when tag in ('CREATE PUBLICATION')"
+           " execute function forbid()")
+    rc = make_rowcast("--table", "t", source=pg.conninfo(user="reads"))
+    ends(rc, SOURCE, "publication rowcast", "ask the owner of the shop", "CREATE PUBLICATION")
+    pg.sql("drop event trigger forbid")
+    rc.start()
+
+
 def test_a_publication_without_tables(pg, make_rowcast):
     pg.sql("create publication rowcast")
     ends(make_rowcast(source=pg.conninfo()), SOURCE, "no tables", "ADD TABLE")
