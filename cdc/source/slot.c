@@ -85,26 +85,37 @@ int slot_validate(const struct slot *s, const char *name, const char *database, 
     return 0;
 }
 
-int slot_create(struct connection *stream, const char *name, struct err *e)
+static int try_create(struct connection *stream, const char *name, const char *options,
+                      PGresult **ret_r, struct err *e)
 {
-    const char *options = stream->version >= 170000   ? "(SNAPSHOT 'nothing', FAILOVER true)"
-                          : stream->version >= 150000 ? "(SNAPSHOT 'nothing')"
-                                                      : "NOEXPORT_SNAPSHOT";
     AUTO_FREE char *sql =
         xasprintf("CREATE_REPLICATION_SLOT \"%s\" LOGICAL pgoutput %s", name, options);
-    AUTO_RESULT PGresult *r = NULL;
     if (connection_send(stream, sql, e) != 0)
         return -1;
-    int got = connection_result(stream, clock_mono_us() + CREATE_PATIENCE_US, &r, e);
+    int got = connection_result(stream, clock_mono_us() + CREATE_PATIENCE_US, ret_r, e);
     if (got != 0 && strcmp(stream->sqlstate, "wait") == 0) {
         log_warn("the slot is created when all transactions that are open now have ended; see "
                  "pg_stat_activity; waiting",
                  "slot=%s", name);
-        got = connection_result(stream, INT64_MAX, &r, e);
+        got = connection_result(stream, INT64_MAX, ret_r, e);
+    }
+    return got;
+}
+
+int slot_create(struct connection *stream, const char *name, struct err *e)
+{
+    const char *plain = stream->version >= 150000 ? "(SNAPSHOT 'nothing')" : "NOEXPORT_SNAPSHOT";
+    bool failover = stream->version >= 170000;
+    AUTO_RESULT PGresult *r = NULL;
+    int got =
+        try_create(stream, name, failover ? "(SNAPSHOT 'nothing', FAILOVER true)" : plain, &r, e);
+    if (failover && got != 0 && strcmp(stream->sqlstate, "0A000") == 0) { // a standby has none
+        failover = false;
+        got = try_create(stream, name, plain, &r, e);
     }
     if (got == 0) {
         log_info("slot created", "slot=%s lsn=%s%s", name, result_text(r, 0, 1),
-                 stream->version >= 170000 ? " failover=on" : "");
+                 failover ? " failover=on" : "");
         return 0;
     }
     if (strcmp(stream->sqlstate, "42710") == 0) // somebody else made it; the caller validates it

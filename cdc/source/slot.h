@@ -16,6 +16,6 @@ int slot_read(struct connection *sql, const char *name, struct slot *ret_slot,
 int slot_validate(const struct slot *s, const char *name, const char *database,
                   struct err *e) MUST_CHECK;
 bool slot_name_valid(const char *name);
-// Creates it, failover-enabled where the server can, over a walsender connection; one that appears
-// meanwhile is as good. Waits as long as transactions that run now take.
+// Creates it over a walsender connection, failover-enabled where the server can (17 and newer, no
+// standby); one that appears meanwhile is as good. Waits as long as transactions that run now take.
 int slot_create(struct connection *stream, const char *name, struct err *e) MUST_CHECK;

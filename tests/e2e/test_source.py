@@ -41,6 +41,22 @@ def test_publication_and_slot_are_made(each_pg, make_rowcast):
     assert change["row"] == {"id": 1, "at": "2026-01-02T03:04:05.600000Z", "f": 0.30000000000000004}
 
 
+def test_a_standby(make_postgres, make_rowcast):
+    """A slot there cannot have failover."""
+    pg = make_postgres(NEWEST)
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    standby = pg.standby()
+    try:
+        rc = make_rowcast(source=standby.conninfo()).start(ready=False)
+        wait_for(lambda: pg.sql("select pg_log_standby_snapshot()") and rc.get("/readyz")[0] == 200,
+                 what=lambda: f"the slot on the standby:\n{rc.process.log_tail()}\n",
+                 ignore=(OSError,))
+        pg.sql("insert into t values (1)")
+        assert rows(rc, "t", 1)[0]["row"] == {"id": 1}
+    finally:
+        standby.destroy()
+
+
 def test_a_partition_is_wanted_by_the_name_of_its_table(make_postgres, make_rowcast):
     pg = make_postgres(NEWEST)
     pg.sql("create table sales (id int, year int, primary key (id, year))"
