@@ -31,7 +31,8 @@ static int check_server(struct preflight *p, struct err *e)
             "'wal_sender_timeout'), current_setting('max_wal_senders')::int, "
             "current_setting('max_replication_slots')::int, (select count(*) from "
             "pg_replication_slots), current_setting('synchronous_standby_names'), "
-            "current_setting('max_slot_wal_keep_size', true) from pg_database d "
+            "current_setting('max_slot_wal_keep_size', true), pg_is_in_recovery(), "
+            "has_database_privilege(d.oid, 'CREATE') from pg_database d "
             "where d.datname = current_database()") != 0)
         return -1;
     char version[64];
@@ -52,6 +53,8 @@ static int check_server(struct preflight *p, struct err *e)
     }
     snprintf(p->database, sizeof p->database, "%s", result_text(r, 0, 1));
     p->database_oid = result_u32(r, 0, 2);
+    p->standby = result_bool(r, 0, 10);
+    p->may_create = result_bool(r, 0, 11);
     p->ascii = strcmp(result_text(r, 0, 3), "SQL_ASCII") == 0;
     if (p->ascii)
         report(p, FINDING_WARN, ERR_NONE, "encoding",
@@ -133,39 +136,68 @@ static void put_globs(const struct preflight *p, struct buf *out)
         buf_printf(out, "%s%s", i ? ", " : "", p->o->tables[i]);
 }
 
+static void report_left_out(struct preflight *p, const char *name, const char *tables)
+{
+    AUTO_FREE char *cause =
+        xasprintf("without replica identity, publishing would make UPDATE and DELETE on them "
+                  "fail, so they are left out: %s",
+                  tables);
+    AUTO_FREE char *remedy =
+        xasprintf("ALTER TABLE .. ADD PRIMARY KEY .., or ALTER TABLE .. REPLICA IDENTITY FULL; "
+                  "then ALTER PUBLICATION \"%s\" ADD TABLE ..",
+                  name);
+    report(p, FINDING_WARN, ERR_NONE, "tables", cause, remedy);
+}
+
+// Whether the server would let us; else why not.
+static bool may_create(const struct preflight *p, struct publication_plan *plan,
+                       struct buf *ret_why)
+{
+    if (p->standby) {
+        buf_puts(ret_why, "on a standby it cannot be created");
+        return false;
+    }
+    if (p->may_create && !plan->foreign.n)
+        return true;
+    buf_printf(ret_why, "role %s may not create it: ", PQuser(p->sql->pg));
+    if (!p->may_create)
+        buf_printf(ret_why, "it has no CREATE on database %s", p->database);
+    if (plan->foreign.n)
+        buf_printf(ret_why, "%sit does not own %.300s%s", p->may_create ? "" : ", and ",
+                   buf_cstr(&plan->foreign), plan->foreign.n > 300 ? ".." : "");
+    return false;
+}
+
 static void report_creation(struct preflight *p, const struct table_list *candidates)
 {
     const char *name = p->o->publications[0];
     AUTO_FREE char *object = xasprintf("publication %s", name);
-    AUTO_BUF struct buf sql = {0}, left_out = {0};
-    size_t count;
-    bool any =
-        publication_statement(p->o, name, candidates, p->sql->version, &sql, &left_out, &count);
-    if (left_out.n) {
-        AUTO_FREE char *cause =
-            xasprintf("without replica identity, publishing would make UPDATE and DELETE on them "
-                      "fail, so they are left out: %s",
-                      buf_cstr(&left_out));
-        AUTO_FREE char *remedy = xasprintf(
-            "ALTER TABLE .. ADD PRIMARY KEY .., or ALTER TABLE .. REPLICA IDENTITY FULL; then "
-            "ALTER PUBLICATION \"%s\" ADD TABLE ..",
-            name);
-        report(p, FINDING_WARN, ERR_NONE, "tables", cause, remedy);
-    }
-    if (!any) {
+    AUTO_BUF struct buf why = {0};
+    struct publication_plan plan;
+    publication_plan(p->o, name, candidates, p->sql->version, &plan);
+    if (plan.left_out.n)
+        report_left_out(p, name, buf_cstr(&plan.left_out));
+    if (plan.n == 0) {
         AUTO_BUF struct buf globs = {0};
         put_globs(p, &globs);
         AUTO_FREE char *cause = xasprintf("does not exist, and no table%s%s can be published",
                                           globs.n ? " that matches " : "", buf_cstr(&globs));
         report(p, FINDING_FAIL, ERR_USAGE, object, cause, "name existing tables (schema.table)");
-    } else if (p->o->create) {
-        AUTO_FREE char *cause = xasprintf("does not exist, will be created for %zu table%s", count,
-                                          count == 1 ? "" : "s");
+    } else if (!p->o->create) {
+        report(p, FINDING_FAIL, ERR_SOURCE, object, "does not exist", buf_cstr(&plan.sql));
+    } else if (!may_create(p, &plan, &why)) {
+        AUTO_FREE char *cause = xasprintf("does not exist, and %s", buf_cstr(&why));
+        AUTO_FREE char *remedy =
+            xasprintf("as the owner of the tables or a superuser%s: %s",
+                      p->standby ? ", on the primary" : "", buf_cstr(&plan.sql));
+        report(p, FINDING_FAIL, ERR_SOURCE, object, cause, remedy);
+    } else {
+        AUTO_FREE char *cause = xasprintf("does not exist, will be created for %zu table%s", plan.n,
+                                          plan.n == 1 ? "" : "s");
         report(p, FINDING_OK, ERR_NONE, object, cause, "");
         p->create_publication = true;
-    } else {
-        report(p, FINDING_FAIL, ERR_SOURCE, object, "does not exist", buf_cstr(&sql));
     }
+    publication_plan_fini(&plan);
 }
 
 static int check_missing(struct preflight *p, const char *missing, struct err *e)
@@ -275,24 +307,26 @@ int preflight_create_publication(struct preflight *p, struct err *e)
     if (publication_candidates(p->sql, &candidates, e) != 0)
         return -1;
     const char *name = p->o->publications[0];
-    AUTO_BUF struct buf sql = {0}, left_out = {0};
-    size_t count;
-    bool any =
-        publication_statement(p->o, name, &candidates, p->sql->version, &sql, &left_out, &count);
+    struct publication_plan plan;
+    publication_plan(p->o, name, &candidates, p->sql->version, &plan);
     table_list_fini(&candidates);
-    if (!any)
-        return err_set(e, ERR_USAGE, "publication %s: there is no table to publish", name);
-    AUTO_RESULT PGresult *r = NULL;
-    if (connection_query(p->sql, deadline(), &r, e, "%s", buf_cstr(&sql)) != 0) {
-        if (strcmp(p->sql->sqlstate, "42710") == 0) // somebody else made it
-            return 0;
+    int r = -1;
+    AUTO_RESULT PGresult *made = NULL;
+    if (plan.n == 0) {
+        err_set(e, ERR_USAGE, "publication %s: there is no table to publish", name);
+    } else if (connection_query(p->sql, deadline(), &made, e, "%s", buf_cstr(&plan.sql)) == 0) {
+        log_info("publication created", "publication=%s tables=%zu statement=%s", name, plan.n,
+                 log_quote(buf_cstr(&plan.sql)));
+        r = 0;
+    } else if (strcmp(p->sql->sqlstate, "42710") == 0) { // somebody else made it
+        r = 0;
+    } else {
         struct err cause = *e;
-        return err_set(e, cause.class,
-                       "publication %s cannot be created: %.400s; or have it run by the "
-                       "owner of the tables: %.500s",
-                       name, cause.text, buf_cstr(&sql));
+        err_set(e, cause.class,
+                "publication %s cannot be created: %.400s; or have it run by the owner of the "
+                "tables: %.500s",
+                name, cause.text, buf_cstr(&plan.sql));
     }
-    log_info("publication created", "publication=%s tables=%zu statement=%s", name, count,
-             log_quote(buf_cstr(&sql)));
-    return 0;
+    publication_plan_fini(&plan);
+    return r;
 }

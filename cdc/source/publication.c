@@ -115,14 +115,19 @@ int publication_candidates(struct connection *sql, struct table_list *ret_l, str
     return 0;
 }
 
-bool publication_statement(const struct source_options *o, const char *name,
-                           const struct table_list *candidates, int version, struct buf *ret_sql,
-                           struct buf *ret_left_out, size_t *ret_count)
+static void put_table(struct buf *list, const char *table)
 {
-    size_t n = 0;
-    buf_puts(ret_sql, "CREATE PUBLICATION ");
-    sql_identifier(ret_sql, name);
-    buf_puts(ret_sql, " FOR TABLE ");
+    buf_printf(list, "%s%s", list->n ? ", " : "", table);
+}
+
+void publication_plan(const struct source_options *o, const char *name,
+                      const struct table_list *candidates, int version,
+                      struct publication_plan *ret_plan)
+{
+    struct publication_plan plan = {0};
+    buf_puts(&plan.sql, "CREATE PUBLICATION ");
+    sql_identifier(&plan.sql, name);
+    buf_puts(&plan.sql, " FOR TABLE ");
     for (size_t i = 0; i < candidates->n; i++) {
         const struct published_table *t = &candidates->tables[i];
         bool with_root = t->root && table_match_any(o->tables, o->table_count, t->root);
@@ -132,12 +137,21 @@ bool publication_statement(const struct source_options *o, const char *name,
         if (!source_wants(o, t->table, t->root))
             continue;
         if (!t->identity) {
-            buf_printf(ret_left_out, "%s%s", ret_left_out->n ? ", " : "", t->table);
+            put_table(&plan.left_out, t->table);
             continue;
         }
+        if (!t->owned)
+            put_table(&plan.foreign, t->table);
         // ONLY: descendants by plain inheritance are tables of their own.
-        buf_printf(ret_sql, "%s%s%s", n++ ? ", " : "", t->partitioned ? "" : "ONLY ", t->table);
+        buf_printf(&plan.sql, "%s%s%s", plan.n++ ? ", " : "", t->partitioned ? "" : "ONLY ",
+                   t->table);
     }
-    *ret_count = n;
-    return n > 0;
+    *ret_plan = plan;
+}
+
+void publication_plan_fini(struct publication_plan *plan)
+{
+    buf_free(&plan->sql);
+    buf_free(&plan->left_out);
+    buf_free(&plan->foreign);
 }

@@ -43,9 +43,15 @@ int publication_tables(struct connection *sql, const struct source_options *o, b
 // Every table that a publication could have.
 int publication_candidates(struct connection *sql, struct table_list *ret_l,
                            struct err *e) MUST_CHECK;
-// CREATE PUBLICATION name FOR TABLE .. with the candidates that are wanted; those without replica
-// identity are left out, for publishing them would make the application's updates fail, and named
-// in `ret_left_out` (comma-separated). False: there is nothing to publish.
-bool publication_statement(const struct source_options *o, const char *name,
-                           const struct table_list *candidates, int version, struct buf *ret_sql,
-                           struct buf *ret_left_out, size_t *ret_count);
+// What making a publication comes to.
+struct publication_plan {
+    struct buf sql; // CREATE PUBLICATION name FOR TABLE .. with the candidates that are wanted
+    size_t n;       // how many; 0: there is nothing to publish
+    // Without replica identity, so left out, for publishing them would make the application's
+    // updates fail; and those that belong to somebody else. Comma-separated.
+    struct buf left_out, foreign;
+};
+void publication_plan(const struct source_options *o, const char *name,
+                      const struct table_list *candidates, int version,
+                      struct publication_plan *ret_plan);
+void publication_plan_fini(struct publication_plan *plan);

@@ -42,11 +42,13 @@ def test_publication_and_slot_are_made(each_pg, make_rowcast):
 
 
 def test_a_standby(make_postgres, make_rowcast):
-    """A slot there cannot have failover."""
+    """A slot there cannot be failed over, and nothing else can be made."""
     pg = make_postgres(NEWEST)
     pg.sql("create table t (id int primary key); create publication rowcast for table t")
     standby = pg.standby()
     try:
+        ends(make_rowcast("--publication", "p", "--table", "t", source=standby.conninfo()), SOURCE,
+             "publication p", "standby", "CREATE PUBLICATION")
         rc = make_rowcast(source=standby.conninfo()).start(ready=False)
         wait_for(lambda: pg.sql("select pg_log_standby_snapshot()") and rc.get("/readyz")[0] == 200,
                  what=lambda: f"the slot on the standby:\n{rc.process.log_tail()}\n",
@@ -243,6 +245,27 @@ def test_check_prints_findings(pg):
     assert out.returncode == SOURCE
     assert 'ALTER ROLE "plain" REPLICATION' in out.stdout
     assert pg.slot("rowcast") is None  # nothing was made
+
+
+def test_check_asks_whether_the_publication_may_be_made(pg):
+    pg.sql("create table t (id int primary key); create table other (id int primary key);"
+           "create role guest login replication")
+
+    def finding():
+        out = command("check", "--source", pg.conninfo(user="guest"), "--table", "t")
+        line, = (line for line in out.stdout.splitlines() if ": publication rowcast: " in line)
+        return out.returncode, line
+
+    code, line = finding()
+    assert code == SOURCE and line.startswith("fail: ") and "role guest" in line
+    assert "no CREATE on database postgres" in line and "does not own public.t;" in line
+    pg.sql("grant create on database postgres to guest; alter table t owner to guest")
+    assert finding() == (0, "ok: publication rowcast: does not exist, will be created for 1 table")
+    pg.sql("alter table t owner to postgres")
+    code, line = finding()
+    assert code == SOURCE and "CREATE on" not in line and "own public.t;" in line
+    pg.sql(line[line.index("CREATE PUBLICATION"):])  # as it says
+    assert command("check", "--source", pg.conninfo(user="guest")).returncode == 0
 
 
 def test_a_preview_of_the_schema(pg):
