@@ -198,7 +198,7 @@ const struct option_info options[] = {
     {"Source", "publication", "NAME[,NAME]", OPTION_LIST, SOURCE_COMMANDS, FIELD(publications),
      .fallback = "rowcast", .separator = ',', .split = true, .accepts = "the names of publications",
      .help = "The publications to read. A missing one is created for the tables named by --table, "
-             "never for all tables."},
+             "never FOR ALL TABLES; without --table it is an error."},
     {"Source", "table", "GLOB", OPTION_LIST, COMMAND_ALL & ~(COMMAND_VERSION | COMMAND_HELP),
      FIELD(tables), .separator = ',', .accepts = "globs over table names, such as shop.*",
      .example = "public.*",

@@ -180,8 +180,9 @@ static void report_creation(struct preflight *p, const struct table_list *candid
     if (plan.n == 0) {
         AUTO_BUF struct buf globs = {0};
         put_globs(p, &globs);
-        AUTO_FREE char *cause = xasprintf("does not exist, and no table%s%s can be published",
-                                          globs.n ? " that matches " : "", buf_cstr(&globs));
+        AUTO_FREE char *cause = xasprintf("does not exist, and no table that matches %s can be "
+                                          "published",
+                                          buf_cstr(&globs));
         report(p, FINDING_FAIL, ERR_USAGE, object, cause, "name existing tables (schema.table)");
     } else if (!p->o->create) {
         report(p, FINDING_FAIL, ERR_SOURCE, object, "does not exist", buf_cstr(&plan.sql));
@@ -213,13 +214,20 @@ static int check_missing(struct preflight *p, const char *missing, struct err *e
                "PUBLICATION .. FOR TABLE .., and start with a new journal directory");
         return 0;
     }
-    if (publication_candidates(p->sql, &candidates, e) != 0)
-        return -1;
-    if (p->o->publication_count == 1)
-        report_creation(p, &candidates);
-    else
+    if (p->o->publication_count > 1 || (p->o->table_count == 0 && !p->o->create)) {
         report(p, FINDING_FAIL, ERR_SOURCE, object, "does not exist",
                "CREATE PUBLICATION .. FOR TABLE ..");
+        return 0;
+    }
+    if (p->o->table_count == 0) { // never for all tables, unless that is said
+        report(p, FINDING_FAIL, ERR_USAGE, object,
+               "does not exist, and no table is named to create it for",
+               "give --table, such as --table 'public.*'; or CREATE PUBLICATION .. FOR TABLE ..");
+        return 0;
+    }
+    if (publication_candidates(p->sql, &candidates, e) != 0)
+        return -1;
+    report_creation(p, &candidates);
     table_list_fini(&candidates);
     return 0;
 }

@@ -100,12 +100,21 @@ def test_a_key_column_stays(pg, make_rowcast, option, what):
 
 def test_a_publication_that_may_not_be_made(pg, make_rowcast):
     pg.sql("create role reader login replication; create table t (id int primary key)")
-    ends(make_rowcast(source=pg.conninfo(user="reader")), SOURCE, "publication rowcast",
-         "CREATE PUBLICATION", "FOR TABLE ONLY public.t")
+    ends(make_rowcast("--table", "t", source=pg.conninfo(user="reader")), SOURCE,
+         "publication rowcast", "CREATE PUBLICATION", "FOR TABLE ONLY public.t")
+
+
+def test_a_publication_is_never_made_for_all_tables(pg, make_rowcast):
+    """Which tables it is for has to be said."""
+    pg.sql("create table t (id int primary key)")
+    ends(make_rowcast(source=pg.conninfo()), USAGE, "publication rowcast", "--table 'public.*'")
+    assert pg.sql("select * from pg_publication") == [] and pg.slot("rowcast") is None
+    make_rowcast("--table", "public.*", source=pg.conninfo()).start()
+    assert not pg.value("select puballtables from pg_publication")
 
 
 def test_a_server_that_forbids_publications(pg, make_rowcast):
-    """An error that only that server knows ends it too; a role that only reads by default does not."""
+    """An error of its own ends it too; a role that only reads by default does not."""
     pg.sql("create table t (id int primary key); create role reads superuser login;"
            "alter role reads set default_transaction_read_only = on;"
            "create function forbid() returns event_trigger language plpgsql as"
@@ -234,7 +243,7 @@ def test_a_pooler_in_between(make_rowcast):
 
 def test_check_prints_findings(pg):
     pg.sql("create table t (id int primary key); create table bare (id int)")
-    out = command("check", "--source", pg.conninfo())
+    out = command("check", "--source", pg.conninfo(), "--table", "public.*")
     assert out.returncode == 0, out.stdout
     lines = out.stdout.splitlines()
     assert "ok: slot rowcast: does not exist, will be created" in lines
