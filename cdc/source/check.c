@@ -36,13 +36,12 @@ static void print_finding(void *arg, enum finding level, enum err_class class, c
 }
 
 // Only a connection as the stream's shows that the role may replicate.
-static int check_stream(const struct source_options *o, struct waiter *w, bool ascii,
-                        struct checking *c)
+static int check_stream(const struct source_options *o, struct waiter *w, struct checking *c)
 {
     struct conninfo ci;
     struct connection *stream = NULL;
     struct err e;
-    if (conninfo_make(o, ascii ? CONNINFO_STREAM_ASCII : CONNINFO_STREAM, &ci, &e) != 0)
+    if (conninfo_make(o, CONNINFO_STREAM, &ci, &e) != 0)
         return -1;
     int r = connection_open(&ci, w, &stream, &e);
     conninfo_fini(&ci);
@@ -67,7 +66,7 @@ int source_check(const struct source_options *o, struct buf *out, int *ret_bad, 
             .o = o, .sql = lookup_connection(l), .report = print_finding, .arg = &c};
         r = preflight_run(&p, e);
         if (r == 0)
-            (void)check_stream(o, &offline.waiter, p.ascii, &c); // printed and counted
+            (void)check_stream(o, &offline.waiter, &c); // printed and counted
     }
     if (r != 0 && c.bad == 0)
         print_finding(&c, FINDING_FAIL, e->class, "connection", e->text, "");

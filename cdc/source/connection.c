@@ -189,6 +189,16 @@ static int connect_poll(struct connection *c, int64_t deadline, struct err *e)
     }
 }
 
+// Text of an SQL_ASCII database, names too, is in no known encoding: its bytes as they are.
+static int match_encoding(struct connection *c, int64_t deadline, struct err *e)
+{
+    const char *encoding = PQparameterStatus(c->pg, "server_encoding");
+    AUTO_RESULT PGresult *r = NULL;
+    return encoding && strcmp(encoding, "SQL_ASCII") == 0
+               ? connection_query(c, deadline, &r, e, "set client_encoding = 'SQL_ASCII'")
+               : 0;
+}
+
 int connection_open(const struct conninfo *ci, struct waiter *w, struct connection **ret_c,
                     struct err *e)
 {
@@ -196,20 +206,24 @@ int connection_open(const struct conninfo *ci, struct waiter *w, struct connecti
     c->waiter = w;
     c->pg = PQconnectStartParams((const char *const *)ci->keys, (const char *const *)ci->values, 0);
     CHECK(c->pg);
+    int64_t deadline = clock_mono_us() + ci->timeout_us;
     int r = -1;
     if (PQstatus(c->pg) == CONNECTION_BAD) {
         connect_error(c, e);
     } else {
         PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
         PQsetNoticeReceiver(c->pg, on_notice, c);
-        r = connect_poll(c, clock_mono_us() + ci->timeout_us, e);
+        r = connect_poll(c, deadline, e);
+    }
+    if (r == 0) {
+        PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
+        CHECK(PQsetnonblocking(c->pg, 1) == 0);
+        r = match_encoding(c, deadline, e);
     }
     if (r != 0) {
         connection_close(c);
         return -1;
     }
-    PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
-    CHECK(PQsetnonblocking(c->pg, 1) == 0);
     c->version = PQserverVersion(c->pg);
     *ret_c = c;
     return 0;

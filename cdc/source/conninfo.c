@@ -173,7 +173,7 @@ int conninfo_make(const struct source_options *o, enum conninfo_use use, struct 
     set_default(&ci, "keepalives_count", "3");
     set_default(&ci, "tcp_user_timeout", "30000");
     find_timeout(&ci);
-    conninfo_set(&ci, "client_encoding", use == CONNINFO_STREAM_ASCII ? "SQL_ASCII" : "UTF8");
+    conninfo_set(&ci, "client_encoding", "UTF8");
     if (use != CONNINFO_SQL)
         conninfo_set(&ci, "replication", "database");
     *ret_ci = ci;

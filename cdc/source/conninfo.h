@@ -5,9 +5,8 @@
 #include "source/source.h"
 
 enum conninfo_use {
-    CONNINFO_SQL,          // an ordinary session: look-ups, checks
-    CONNINFO_STREAM,       // a walsender, text in UTF-8
-    CONNINFO_STREAM_ASCII, // a walsender of an SQL_ASCII database: bytes as they are
+    CONNINFO_SQL,    // an ordinary session: look-ups, checks
+    CONNINFO_STREAM, // a walsender
 };
 
 #define CONNINFO_MAX 64

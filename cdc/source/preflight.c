@@ -55,8 +55,7 @@ static int check_server(struct preflight *p, struct err *e)
     p->database_oid = result_u32(r, 0, 2);
     p->standby = result_bool(r, 0, 10);
     p->may_create = result_bool(r, 0, 11);
-    p->ascii = strcmp(result_text(r, 0, 3), "SQL_ASCII") == 0;
-    if (p->ascii)
+    if (strcmp(result_text(r, 0, 3), "SQL_ASCII") == 0)
         report(p, FINDING_WARN, ERR_NONE, "encoding",
                "the database is SQL_ASCII: text that is not UTF-8 is passed on as it is",
                "use a UTF8 database");

@@ -20,7 +20,6 @@ struct preflight {
     char database[64];
     uint32_t database_oid;
     bool standby, may_create;  // objects in the database
-    bool ascii;                // an SQL_ASCII database
     int64_t sender_timeout_us; // 0: none
     bool create_publication;   // it is missing, and may be made before the slot
 };

@@ -55,8 +55,7 @@ static int preflight(struct session *s, struct err *e)
 static int connect_stream(struct session *s, struct err *e)
 {
     struct conninfo ci;
-    if (conninfo_make(s->o->source, s->preflight.ascii ? CONNINFO_STREAM_ASCII : CONNINFO_STREAM,
-                      &ci, e) != 0)
+    if (conninfo_make(s->o->source, CONNINFO_STREAM, &ci, e) != 0)
         return -1;
     // Where the look-up went, whatever a list of hosts or a name server says now.
     PGconn *sql = s->preflight.sql->pg;

@@ -162,6 +162,26 @@ def test_a_database_without_encoding(pg, make_rowcast):
     assert bad["row"]["id"] == 1 and "A" in str(bad)
 
 
+def test_names_that_are_no_utf8(pg, make_rowcast):
+    """Of an SQL_ASCII database: read alike by the stream and the catalog, also at a restart."""
+    pg.sql("create database ascii template template0 encoding 'SQL_ASCII' lc_collate 'C'"
+           " lc_ctype 'C'")
+    with pg.connect("ascii", client_encoding="SQL_ASCII") as c:
+        c.execute(b'create table "caf\xe9" (id int primary key, "v\xe9" text);'
+                  b'create table plain (id int primary key);'
+                  b'create publication rowcast for table "caf\xe9", plain')
+    rc = make_rowcast(source=pg.conninfo("ascii")).start()
+    with pg.connect("ascii", client_encoding="SQL_ASCII") as c:
+        c.execute(b"insert into \"caf\xe9\" values (1, 'x')")
+    pg.sql("insert into plain values (1)", db="ascii")
+    rc.restart()
+    pg.sql("insert into plain values (2)", db="ascii")
+    with rc.stream(start="earliest") as s:
+        odd, *plain = s.changes(3)
+    assert odd["table"] == 'public."caf\ufffd"' and odd["row"] == {"id": 1, "v\ufffd": "x"}
+    assert [c["row"]["id"] for c in plain] == [1, 2]
+
+
 def test_a_latin1_database(pg, make_rowcast):
     pg.sql("create database latin template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'")
     pg.sql("create table t (id int primary key, v text); create publication rowcast for table t",

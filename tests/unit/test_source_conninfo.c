@@ -40,9 +40,6 @@ static void merged(void **state)
     assert_string_equal(conninfo_get(&ci, "fallback_application_name"), "rowcast_shop");
     assert_non_null(conninfo_get(&ci, "target_session_attrs"));
     conninfo_fini(&ci);
-    ci = made("host=a", CONNINFO_STREAM_ASCII);
-    assert_string_equal(conninfo_get(&ci, "client_encoding"), "SQL_ASCII");
-    conninfo_fini(&ci);
 }
 
 static void secrets_stay_in(void **state)
