@@ -305,6 +305,7 @@ static int session_body(struct session *s, struct session_end *end, struct err *
     end->refused = false;
     if (preflight(s, e) != 0)
         return -1;
+    end->checked = true;
     end->refused = true;
     if (connect_stream(s, e) != 0)
         return -1;

@@ -19,6 +19,7 @@ struct session_options {
 // What is known of a session that ended, for the decision what to do next.
 struct session_end {
     bool refused;     // a connection could not be made
+    bool checked;     // its warnings were said
     bool streamed;    // it had come as far as streaming
     char sqlstate[6]; // of what ended it; "": no word from the server
 };

@@ -157,8 +157,9 @@ static int supervise(struct source *s, struct session_options *session, struct e
         int r = session_run(session, &end, e);
         if (atomic_load(&s->stopped) || r == 0)
             return 0;
+        session->quiet |= end.checked;
         if (end.streamed) {
-            s->ever_live = session->quiet = true;
+            s->ever_live = true;
             s->said[0] = 0;
         }
         if (is_final(s, &end, e)) {

@@ -129,6 +129,16 @@ def test_a_busy_slot_is_waited_for_and_taken_over(pg, make_rowcast):
                 if f"{pid}" in line and "level=warn" in line]) == 1, "said more than once"
 
 
+def test_warnings_are_said_once(pg, make_rowcast):
+    """Though it has to try again and again."""
+    pg.sql("create table bare (id int); create publication rowcast for table bare")
+    make_rowcast(source=pg.conninfo()).start()
+    second = make_rowcast(source=pg.conninfo()).start(ready=False)
+    second.wait_log("level=warn.*in use")
+    second.wait_metric(lambda m: m.get("rowcast_reconnects_total") >= 3)
+    assert second.process.log_text().count("table public.bare") == 1
+
+
 def test_no_such_table(pg, make_rowcast):
     pg.sql("create table t (id int primary key)")
     ends(make_rowcast("--table", "public.nothing", source=pg.conninfo()), USAGE, "public.nothing")
