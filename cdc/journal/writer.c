@@ -376,7 +376,7 @@ static bool turn(struct journal *j, struct group *g, bool ending)
         journal_fail(j, &e);
     pthread_mutex_lock(&j->lock);
     publish(j, g, r);
-    if (g->n > 0 && r != WRITE_FAILED)
+    if (r != WRITE_FAILED) // with nothing left to write, as after a cut, there is room too
         tell_full(j, r == WRITE_FULL, &e);
     pthread_mutex_unlock(&j->lock);
     drop_group(g);

@@ -460,6 +460,28 @@ static void cut_on_a_full_disk(void **state)
     seen_free(&all);
 }
 
+static bool has_room(struct fixture *f, uint64_t arg)
+{
+    (void)arg;
+    return journal_has_room(f->j, NULL);
+}
+
+// Nothing is left to write, so that no write could find out about the room.
+static void a_cut_of_all_that_did_not_fit_clears_a_full_disk(void **state)
+{
+    struct fixture *f = *state;
+    journal_append(f->j, txn_batch(f, 2, 60));
+    wait_written(f);
+    set_room(0);
+    begin_txn(f, 0x9000, 0);
+    journal_append(f->j, partial_batch(f, 5, 200, 1));
+    assert_true(wait_until(no_room, f, 0));
+    assert_int_equal(journal_cut(f->j).changes, 5);
+    batch_builder_reset(f->bb);
+    set_room(-1);
+    assert_true(wait_until(has_room, f, 0));
+}
+
 static bool has_failed(struct fixture *f, uint64_t arg)
 {
     struct err e;
@@ -514,6 +536,7 @@ int main(void)
         FAULT(a_full_disk),
         FAULT(killed_on_a_full_disk),
         FAULT(cut_on_a_full_disk),
+        FAULT(a_cut_of_all_that_did_not_fit_clears_a_full_disk),
         FAULT(a_failed_sync_is_fatal),
         FAULT(a_slow_disk_stops_the_source),
     };
