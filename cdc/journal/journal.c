@@ -383,6 +383,8 @@ static int cut_files(struct journal *j, struct err *e)
             return -1;
         w->good = w->at = seg.bytes;
         w->segment = seg.id;
+    } else {
+        j->floor = j->open.before; // retention had left the transaction alone
     }
     return 0;
 }

@@ -182,6 +182,11 @@ static inline void wait_written(struct fixture *f)
     assert_true(wait_until(written_is, f, f->j->tail.next - 1));
 }
 
+static inline bool bytes_at_most(struct fixture *f, uint64_t n)
+{
+    return segments_bytes(&f->j->segments) <= n;
+}
+
 // journal_list and journal_verify without what they print, which is not for the tests' output.
 static inline int quietly(int (*look)(const char *dir, struct err *e), const char *dir,
                           struct err *e)

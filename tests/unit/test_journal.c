@@ -169,11 +169,6 @@ static bool segments_at_most(struct fixture *f, uint64_t n)
     return segments_count(&f->j->segments) <= n;
 }
 
-static bool bytes_at_most(struct fixture *f, uint64_t n)
-{
-    return segments_bytes(&f->j->segments) <= n;
-}
-
 static void retention_by_size(void **state)
 {
     struct fixture *f = *state;

@@ -327,6 +327,47 @@ static void cut_when_it_is_all_that_is_kept(void **state)
     seen_free(&all);
 }
 
+static void reads(struct fixture *f, enum journal_from from, const struct cursor *c, size_t rows)
+{
+    struct seen got = {0};
+    struct journal_reader *r = reader_from(f, from, c);
+    assert_int_equal(seen_read(&got, r), 0);
+    assert_int_equal(got.n, rows);
+    journal_reader_close(r);
+    seen_free(&got);
+}
+
+// The same while running: whoever had all before it goes on, and it is read as a whole.
+static void cut_live_when_it_is_all_that_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct journal_options o = *small_options(f);
+    o.retain_bytes = 40000;
+    fixture_close(f);
+    fixture_open(f, &o);
+    journal_append(f->j, txn_batch(f, 1, 10));
+    struct cursor before = journal_latest(f->j);
+    begin_txn(f, LSN, 0);
+    append_parts(f, 150, 1);
+    wait_written(f);
+    assert_true(wait_until(bytes_at_most, f, o.retain_bytes));
+    live_cut(f, 150 * ROWS);
+    assert_int_equal(segments_count(&f->j->segments), 0);
+    struct cursor latest = journal_latest(f->j);
+    assert_int_equal(journal_check_cursor(f->j, &before), CURSOR_OK);
+    assert_int_equal(journal_check_cursor(f->j, &latest), CURSOR_OK);
+    for (size_t rows = 0; rows <= 2 * ROWS; rows += 2 * ROWS) { // nothing yet, then two parts
+        if (rows) {
+            begin_txn(f, LSN, 0);
+            append_parts(f, 2, 1);
+        }
+        reads(f, FROM_EARLIEST, NULL, rows);
+        reads(f, FROM_NOW, NULL, rows);
+        reads(f, FROM_POSITION, &before, rows);
+    }
+    batch_builder_reset(f->bb);
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR);
@@ -344,6 +385,7 @@ int main(void)
         TEST(nothing_comes_again),
         TEST(held_batches_are_not_seen),
         TEST(cut_when_it_is_all_that_is_kept),
+        TEST(cut_live_when_it_is_all_that_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
