@@ -225,7 +225,8 @@ const struct option_info options[] = {
 
     {"Journal", "journal", "DIR", OPTION_FILE, COMMAND_RUN | COMMAND_SCHEMA, FIELD(journal),
      .fallback = "rowcast-journal",
-     .help = "The journal's directory, made when missing. Relative to where rowcast is started."},
+     .help = "The journal's own directory, made when missing. Relative to where rowcast is "
+             "started."},
     {"Journal", "journal-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(journal_size),
      .fallback = "10GiB", .min = MIB, .max = 1024 * TIB,
      .help = "At this size the oldest segments go. Where Kafka still needs them, reading stops "

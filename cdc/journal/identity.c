@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-#define IDENTITY_FILE   "identity"
 #define IDENTITY_FORMAT 1
 
 static uint64_t stream_id_of(const struct journal_identity *id)

@@ -144,8 +144,10 @@ struct journal_reader {
     uint64_t place_epoch;
 };
 
-// ---- opening (journal.c, recover.c) ----
+// ---- opening (directory.c, journal.c, recover.c) ----
 
+// Makes, checks and locks the directory; read_only: only opens it.
+int directory_open(struct journal *j, struct err *e) MUST_CHECK;
 // Everything but the segments' contents: lock, identity, pending cut, relation versions, the list.
 int journal_open_files(const struct journal_options *o, struct journal **ret_j,
                        struct err *e) MUST_CHECK;

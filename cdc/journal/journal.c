@@ -8,46 +8,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SEGMENT_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define MEMORY_BYTES_DEFAULT  (UINT64_C(16) << 20)
 
 // ---- opening and closing ----
-
-static int take_lock(struct journal *j, struct err *e)
-{
-    j->lock_fd = openat(j->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (j->lock_fd < 0)
-        return err_errno(e, ERR_JOURNAL, "cannot create %s/lock", j->dir);
-    char pid[32] = "";
-    if (flock(j->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        ssize_t n = errno == EWOULDBLOCK ? file_read_at(j->lock_fd, pid, sizeof pid - 1, 0) : -1;
-        if (n < 0)
-            return err_errno(e, ERR_JOURNAL, "cannot lock %s", j->dir);
-        pid[strcspn(pid, "\n")] = 0;
-        return err_set(e, ERR_JOURNAL,
-                       "journal %s is in use by process %s: stop that one, or give this one "
-                       "another directory",
-                       j->dir, pid[0] ? pid : "(unknown)");
-    }
-    int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
-    if (ftruncate(j->lock_fd, 0) != 0 || file_write_all(j->lock_fd, pid, (size_t)n, 0) != 0)
-        log_debug("the lock file does not name its holder", "dir=%s", j->dir); // a full disk
-    return 0;
-}
-
-static int open_dir(struct journal *j, struct err *e)
-{
-    if (!j->o.read_only && mkdir(j->dir, 0700) != 0 && errno != EEXIST)
-        return err_errno(e, ERR_JOURNAL, "cannot create journal directory %s", j->dir);
-    j->dirfd = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (j->dirfd < 0)
-        return err_errno(e, ERR_JOURNAL, "cannot open journal directory %s", j->dir);
-    return j->o.read_only ? 0 : take_lock(j, e);
-}
 
 static void update_metrics(void *arg)
 {
@@ -143,7 +109,7 @@ int journal_open_files(const struct journal_options *o, struct journal **ret_j, 
 {
     struct journal *j = xcalloc(1, sizeof *j);
     init(j, o);
-    if (open_dir(j, e) != 0 || identity_load(j, e) != 0 || pending_load(j, e) != 0 ||
+    if (directory_open(j, e) != 0 || identity_load(j, e) != 0 || pending_load(j, e) != 0 ||
         relations_open(&j->relations, j->dirfd, j->dir, o->read_only, j->catalog, e) != 0 ||
         segments_load(&j->segments, j->dirfd, j->dir, e) != 0) {
         journal_close(j);

@@ -332,6 +332,75 @@ static void a_second_open_is_refused(void **state)
     assert_non_null(strstr(e.text, pid));
 }
 
+static void make_file(const char *dir, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+}
+
+static void a_directory_of_others_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    struct journal *j;
+    struct err e;
+    struct stat st;
+    char path[256];
+    fixture_close(f);
+    remove_dir(f->dir);
+    assert_int_equal(mkdir(f->dir, 0755), 0);
+    make_file(f->dir, "lock", "somebody's");
+    make_file(f->dir, "notes", "");
+    assert_int_equal(journal_open(small_options(f), &j, &e), -1);
+    assert_int_equal(e.class, ERR_JOURNAL);
+    assert_non_null(strstr(e.text, f->dir));
+    assert_non_null(strstr(e.text, "notes"));
+    snprintf(path, sizeof path, "%s/lock", f->dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, strlen("somebody's"));
+    assert_int_equal(stat(f->dir, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0755);
+    // A journal may get other files later.
+    remove_dir(f->dir);
+    fixture_open(f, small_options(f));
+    fixture_claim(f);
+    fixture_close(f);
+    make_file(f->dir, "notes", "");
+    fixture_open(f, small_options(f));
+}
+
+// A volume just made, and a first start that ended before the server said who it is.
+static void a_directory_without_an_identity_is_taken(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    fixture_close(f);
+    remove_dir(f->dir);
+    assert_int_equal(mkdir(f->dir, 0700), 0);
+    snprintf(path, sizeof path, "%s/lost+found", f->dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    fixture_open(f, small_options(f));
+    fixture_close(f);
+    make_file(f->dir, "identity.new", "for");
+    fixture_open(f, small_options(f));
+    fixture_claim(f);
+    assert_int_equal(rmdir(path), 0);
+}
+
+static void the_directory_is_closed_to_others(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+    fixture_close(f);
+    assert_int_equal(chmod(f->dir, 02775), 0);
+    fixture_open(f, small_options(f));
+    assert_int_equal(stat(f->dir, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+}
+
 static void files_are_private(void **state)
 {
     struct fixture *f = *state;
@@ -451,6 +520,9 @@ int main(void)
         TEST(identity_is_kept),
         TEST(cursors_are_checked),
         TEST(a_second_open_is_refused),
+        TEST(a_directory_of_others_is_left_alone),
+        TEST(a_directory_without_an_identity_is_taken),
+        TEST(the_directory_is_closed_to_others),
         TEST(files_are_private),
         TEST(relations_are_kept),
         TEST(read_only_beside_a_running_one),
