@@ -53,7 +53,7 @@ static int take_lock(struct journal *j, struct err *e)
 {
     j->lock_fd = openat(j->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (j->lock_fd < 0)
-        return err_errno(e, ERR_JOURNAL, "cannot create %s/lock", j->dir);
+        return err_errno(e, file_error_class(errno), "cannot create %s/lock", j->dir);
     char pid[32] = "";
     if (flock(j->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         ssize_t n = errno == EWOULDBLOCK ? file_read_at(j->lock_fd, pid, sizeof pid - 1, 0) : -1;
@@ -88,7 +88,7 @@ static void close_to_others(struct journal *j)
 int directory_open(struct journal *j, struct err *e)
 {
     if (!j->o.read_only && mkdir(j->dir, 0700) != 0 && errno != EEXIST)
-        return err_errno(e, ERR_JOURNAL, "cannot create journal directory %s", j->dir);
+        return err_errno(e, file_error_class(errno), "cannot create journal directory %s", j->dir);
     j->dirfd = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (j->dirfd < 0)
         return err_errno(e, ERR_JOURNAL, "cannot open journal directory %s", j->dir);

@@ -50,7 +50,7 @@ bool file_error_is_full(int error)
     return error == ENOSPC || error == EDQUOT;
 }
 
-static enum err_class class_of(int error)
+enum err_class file_error_class(int error)
 {
     return file_error_is_full(error) ? ERR_RETRY : ERR_JOURNAL;
 }
@@ -64,9 +64,9 @@ int state_write(int dirfd, const char *dir, const char *name, const struct buf *
     buf_printf(&all, "check=%016" PRIx64 "\n", (uint64_t)XXH3_64bits(text->p, text->n));
     AUTO_CLOSE int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || file_write_all(fd, all.p, all.n, 0) != 0)
-        return err_errno(e, class_of(errno), "cannot write %s/%s", dir, temp);
+        return err_errno(e, file_error_class(errno), "cannot write %s/%s", dir, temp);
     if (file_ops.fdatasync(fd) != 0 || renameat(dirfd, temp, dirfd, name) != 0 || fsync(dirfd) != 0)
-        return err_errno(e, class_of(errno), "cannot make %s/%s durable", dir, name);
+        return err_errno(e, file_error_class(errno), "cannot make %s/%s durable", dir, name);
     return 0;
 }
 

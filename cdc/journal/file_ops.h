@@ -21,6 +21,8 @@ int file_write_all(int fd, const void *p, size_t n, uint64_t at) MUST_CHECK;
 ssize_t file_read_at(int fd, void *p, size_t n, uint64_t at);
 // True for what freeing space mends.
 bool file_error_is_full(int error);
+// ERR_RETRY for that, else ERR_JOURNAL.
+enum err_class file_error_class(int error);
 
 // ---- small checksummed text files (identity, pending cut) ----
 // "key=value" lines and a last line "check=<XXH3 of those before>"; replaced as a whole.

@@ -121,15 +121,17 @@ int journal_open_files(const struct journal_options *o, struct journal **ret_j, 
 
 int journal_open(const struct journal_options *o, struct journal **ret_j, struct err *e)
 {
-    struct journal *j;
-    if (journal_open_files(o, &j, e) != 0)
-        return -1;
-    if (recover(j, e) != 0 || (!o->read_only && start_thread(j, e) != 0)) {
-        journal_close(j);
-        return -1;
+    struct journal *j = NULL;
+    if (journal_open_files(o, &j, e) == 0 && recover(j, e) == 0 &&
+        (o->read_only || start_thread(j, e) == 0)) {
+        *ret_j = j;
+        return 0;
     }
-    *ret_j = j;
-    return 0;
+    journal_close(j);
+    if (e->class != ERR_RETRY)
+        return -1;
+    struct err full = *e; // nobody waits for room before there is a journal
+    return err_set(e, ERR_JOURNAL, "%.900s; make room on that disk, then start again", full.text);
 }
 
 static void stop_thread(struct journal *j)

@@ -94,8 +94,7 @@ static int start_file(struct relations_file *rf, int dirfd, struct err *e)
     memcpy(h.magic, FILE_MAGIC, sizeof h.magic);
     if (ftruncate(rf->fd, 0) != 0 || file_write_all(rf->fd, &h, sizeof h, 0) != 0 ||
         file_ops.fdatasync(rf->fd) != 0 || fsync(dirfd) != 0)
-        return err_errno(e, file_error_is_full(errno) ? ERR_RETRY : ERR_JOURNAL,
-                         "cannot write %s/%s", rf->dir, FILE_NAME);
+        return err_errno(e, file_error_class(errno), "cannot write %s/%s", rf->dir, FILE_NAME);
     rf->end = sizeof h;
     return 0;
 }
@@ -169,8 +168,7 @@ int relations_append(struct relations_file *rf, const struct relation *r, struct
     static const uint8_t zero[8];
     buf_put(&b, zero, record_size(h.n) - b.n);
     if (file_write_all(rf->fd, b.p, b.n, rf->end) != 0) {
-        enum err_class class = file_error_is_full(errno) ? ERR_RETRY : ERR_JOURNAL;
-        err_errno(e, class, "cannot write %s/%s", rf->dir, FILE_NAME);
+        err_errno(e, file_error_class(errno), "cannot write %s/%s", rf->dir, FILE_NAME);
         if (ftruncate(rf->fd, (off_t)rf->end) != 0)
             e->class = ERR_JOURNAL;
         return -1;

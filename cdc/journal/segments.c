@@ -122,11 +122,6 @@ int segments_open(struct segments *s, const struct segment *seg, int flags, int 
     return 0;
 }
 
-static enum err_class create_class(int error)
-{
-    return file_error_is_full(error) ? ERR_RETRY : ERR_JOURNAL;
-}
-
 int segments_create(struct segments *s, uint64_t stream_id, uint64_t seq, struct position first,
                     struct position floor, int *ret_fd, struct err *e)
 {
@@ -144,13 +139,13 @@ int segments_create(struct segments *s, uint64_t stream_id, uint64_t seq, struct
     segment_name(first, seq, name);
     int fd = openat(s->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
-        return err_errno(e, create_class(errno), "cannot create %s/%s", s->dir, name);
+        return err_errno(e, file_error_class(errno), "cannot create %s/%s", s->dir, name);
     if (file_write_all(fd, &h, sizeof h, 0) != 0 || fsync(s->dirfd) != 0) {
         int error = errno;
         unlinkat(s->dirfd, name, 0);
         close(fd);
         errno = error;
-        return err_errno(e, create_class(error), "cannot write %s/%s", s->dir, name);
+        return err_errno(e, file_error_class(error), "cannot write %s/%s", s->dir, name);
     }
     pthread_mutex_lock(&s->lock);
     struct segment *seg = segments_push(s);

@@ -417,6 +417,22 @@ static void a_full_disk(void **state)
     seen_free(&again);
 }
 
+static void a_first_start_on_a_full_disk(void **state)
+{
+    struct fixture *f = *state;
+    struct journal *j;
+    struct err e;
+    fixture_close(f);
+    remove_dir(f->dir);
+    set_room(0);
+    assert_int_equal(journal_open(small_options(f), &j, &e), -1);
+    assert_int_equal(e.class, ERR_JOURNAL);
+    assert_non_null(strstr(e.text, f->dir));
+    assert_non_null(strstr(e.text, "make room"));
+    set_room(-1);
+    fixture_open(f, small_options(f)); // what it made is no hindrance
+}
+
 // The process is killed while the disk is full: what is in the files is whole.
 static void killed_on_a_full_disk(void **state)
 {
@@ -534,6 +550,7 @@ int main(void)
         TEST(another_version_is_refused),
         TEST(small_files_are_checked),
         FAULT(a_full_disk),
+        FAULT(a_first_start_on_a_full_disk),
         FAULT(killed_on_a_full_disk),
         FAULT(cut_on_a_full_disk),
         FAULT(a_cut_of_all_that_did_not_fit_clears_a_full_disk),
