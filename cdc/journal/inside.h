@@ -96,6 +96,7 @@ struct journal {
     uint64_t written_seq; // in the files, synced
     size_t unwritten;     // bytes of batches that are not
     bool held;
+    bool versions_behind; // a relation version waits for room: nothing appended is shown
     struct position last, visible_last;
     uint32_t last_attempt, visible_attempt;
     struct position floor; // what lies before the oldest frame kept
@@ -162,8 +163,15 @@ int pending_save(struct journal *j, struct err *e) MUST_CHECK;
 // has answered stays: it is what readers have seen.
 void pending_take(struct journal *j, const struct journal_cut *cut);
 
+// ---- appending (journal.c) ----
+
+// Shows readers what was appended, if nothing holds it back. True: wake them. Locked.
+bool journal_show(struct journal *j) MUST_CHECK;
+
 // ---- writing (writer.c) ----
 
+// Says once that the disk is full (e: what failed), and once that it has room again. Locked.
+void journal_set_full(struct journal *j, bool full, const struct err *e);
 void *writer_main(void *arg);
 void writer_free(struct writer *w);
 // A failure that nothing mends: kept, logged once, and the writer stops.
@@ -182,7 +190,7 @@ int floor_load(struct journal *j, size_t i, struct err *e) MUST_CHECK;
 
 // ---- readers (journal_reader.c) ----
 
-// Sends readers behind `from` back to it. Locked by the caller, who holds wake_lock too.
+// Sends readers behind `from` back to it. Locked by the caller, which keeps the list as it is.
 void readers_go_back(struct journal *j, uint64_t from);
 // Wakes readers that wait. Not locked.
 void readers_wake(struct journal *j);

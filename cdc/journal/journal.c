@@ -181,9 +181,16 @@ struct catalog *journal_catalog(struct journal *j)
 
 int journal_add_relation(struct journal *j, struct relation *r, struct err *e)
 {
-    if (relations_append(&j->relations, r, e) != 0)
-        return -1;
     catalog_add(j->catalog, r);
+    if (relations_sync(&j->relations, j->catalog, e) == 0)
+        return 0;
+    if (e->class != ERR_RETRY)
+        return -1;
+    pthread_mutex_lock(&j->lock);
+    j->versions_behind = relations_behind(&j->relations, j->catalog);
+    if (j->versions_behind) // else the journal's thread was here in between
+        journal_set_full(j, true, e);
+    pthread_mutex_unlock(&j->lock);
     return 0;
 }
 
@@ -222,11 +229,16 @@ static void follow_txn(struct journal *j, const struct batch *b)
     j->open.cut = (struct journal_cut){b->txn_lsn, b->txn_changes, b->txn_hash, b->attempt};
 }
 
-static void show_last(struct journal *j)
+bool journal_show(struct journal *j)
 {
+    if (j->held || j->versions_behind)
+        return false;
     j->visible_seq = j->tail.next - 1;
     j->visible_last = j->last;
     j->visible_attempt = j->last_attempt;
+    bool wake = j->waiting;
+    j->waiting = false;
+    return wake;
 }
 
 void journal_append(struct journal *j, struct batch *b)
@@ -245,12 +257,7 @@ void journal_append(struct journal *j, struct batch *b)
     j->appended_count++;
     j->unwritten += b->memory;
     tail_push(&j->tail, b);
-    bool wake = false;
-    if (!j->held) {
-        show_last(j);
-        wake = j->waiting;
-        j->waiting = false;
-    }
+    bool wake = journal_show(j);
     // The writer waits for a first batch, then for time or for many bytes.
     if (b->seq == j->written_seq + 1 || j->unwritten >= GATHER_BYTES)
         pthread_cond_signal(&j->work);
@@ -325,10 +332,10 @@ void journal_release(struct journal *j)
 {
     pthread_mutex_lock(&j->lock);
     j->held = false;
-    show_last(j);
-    j->waiting = false;
+    bool wake = journal_show(j);
     pthread_mutex_unlock(&j->lock);
-    readers_wake(j);
+    if (wake)
+        readers_wake(j);
 }
 
 // The files end before the open transaction. Locked, the writer stands still.

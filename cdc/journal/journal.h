@@ -45,7 +45,8 @@ bool journal_identity(const struct journal *j, struct journal_identity *ret_id);
 int journal_claim(struct journal *j, const struct journal_identity *id, struct err *e) MUST_CHECK;
 
 // Relation versions of this stream; the appending thread adds to it through journal_add_relation,
-// which makes the version durable before any batch that uses it.
+// which takes the version over and makes it durable. On a full disk that is made up for later:
+// there is no room for more meanwhile, and batches appended since are neither written nor shown.
 struct catalog *journal_catalog(struct journal *j);
 int journal_add_relation(struct journal *j, struct relation *r, struct err *e) MUST_CHECK;
 

@@ -135,13 +135,14 @@ static int read_file(struct relations_file *rf, int dirfd, bool read_only, struc
 int relations_open(struct relations_file *rf, int dirfd, const char *dir, bool read_only,
                    struct catalog *catalog, struct err *e)
 {
-    *rf = (struct relations_file){.dir = dir};
+    *rf = (struct relations_file){.dir = dir, .lock = PTHREAD_MUTEX_INITIALIZER};
     rf->fd = openat(dirfd, FILE_NAME, (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0600);
     if (rf->fd < 0 && read_only && errno == ENOENT)
         return 0;
     if (rf->fd < 0)
         return err_errno(e, ERR_JOURNAL, "cannot open %s/%s", dir, FILE_NAME);
     int r = read_file(rf, dirfd, read_only, catalog, e);
+    atomic_store(&rf->kept, catalog_count(catalog));
     if (r != 0)
         relations_close(rf);
     return r;
@@ -154,7 +155,7 @@ void relations_close(struct relations_file *rf)
     rf->fd = -1;
 }
 
-int relations_append(struct relations_file *rf, const struct relation *r, struct err *e)
+static int append(struct relations_file *rf, const struct relation *r, struct err *e)
 {
     struct record h = {
         .magic = RECORD_MAGIC,
@@ -177,4 +178,22 @@ int relations_append(struct relations_file *rf, const struct relation *r, struct
         return err_errno(e, ERR_JOURNAL, "cannot sync %s/%s", rf->dir, FILE_NAME);
     rf->end += b.n;
     return 0;
+}
+
+int relations_sync(struct relations_file *rf, const struct catalog *catalog, struct err *e)
+{
+    int r = 0;
+    pthread_mutex_lock(&rf->lock);
+    while (r == 0 && relations_behind(rf, catalog)) {
+        r = append(rf, catalog_get(catalog, rf->kept + 1), e);
+        if (r == 0)
+            rf->kept++;
+    }
+    pthread_mutex_unlock(&rf->lock);
+    return r;
+}
+
+bool relations_behind(const struct relations_file *rf, const struct catalog *catalog)
+{
+    return rf->kept < catalog_count(catalog);
 }

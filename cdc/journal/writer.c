@@ -285,8 +285,28 @@ static enum write_result write_group(struct journal *j, struct group *g, struct 
 
 // ---- the thread ----
 
-// Makes what the group wrote known. Locked.
-static void publish(struct journal *j, struct group *g, enum write_result r)
+void journal_set_full(struct journal *j, bool full, const struct err *e)
+{
+    if (j->disk_full == full)
+        return;
+    j->disk_full = full;
+    if (full)
+        log_error("the disk is full: reading stops until there is room; trying every second",
+                  "dir=%s unwritten_bytes=%zu error=%s", j->dir, j->unwritten, log_quote(e->text));
+    else
+        log_info("the disk has room again: reading goes on", "dir=%s", j->dir);
+}
+
+// Relation versions first, then the batches that may use them.
+static enum write_result write_all(struct journal *j, struct group *g, struct err *e)
+{
+    if (relations_sync(&j->relations, j->catalog, e) != 0)
+        return e->class == ERR_RETRY ? WRITE_FULL : WRITE_FAILED;
+    return g->n > 0 ? write_group(j, g, e) : WRITE_OK;
+}
+
+// Makes known what was written; true when readers are to be woken. Locked.
+static bool publish(struct journal *j, struct group *g, enum write_result r, const struct err *e)
 {
     struct writer *w = &j->w;
     for (size_t i = 0; i < g->n && g->items[i]->seq <= w->durable_seq; i++) {
@@ -294,23 +314,17 @@ static void publish(struct journal *j, struct group *g, enum write_result r)
         metric_add(j->metrics.frames, 1);
     }
     if (r == WRITE_FAILED)
-        return;
+        return false;
     j->written_seq = u64_max(j->written_seq, w->durable_seq);
     j->watermark = u64_max(j->watermark, w->context.watermark);
     metric_set(j->metrics.synced, (int64_t)j->watermark);
     tail_trim(&j->tail, j->o.memory_bytes, j->written_seq);
-}
-
-static void tell_full(struct journal *j, bool full, const struct err *e)
-{
-    if (j->disk_full == full)
-        return;
-    j->disk_full = full;
-    if (full)
-        log_error("the disk is full: reading stops until there is room; trying every second",
-                  "dir=%s bytes_needed=%zu error=%s", j->dir, j->unwritten, log_quote(e->text));
-    else
-        log_info("the disk has room again: reading goes on", "dir=%s", j->dir);
+    bool behind = j->versions_behind && relations_behind(&j->relations, j->catalog);
+    bool caught_up = j->versions_behind && !behind;
+    j->versions_behind = behind;
+    // With nothing left to write, as after a cut, there is room too.
+    journal_set_full(j, r == WRITE_FULL || behind, e);
+    return caught_up && journal_show(j);
 }
 
 static void take_group(struct journal *j, struct group *g)
@@ -365,21 +379,19 @@ static void call_on_durable(struct journal *j)
 static bool turn(struct journal *j, struct group *g, bool ending)
 {
     struct err e = {0};
-    enum write_result r = WRITE_OK;
     take_group(j, g);
     j->retain_now = false;
     j->writer_busy = true;
     pthread_mutex_unlock(&j->lock);
-    if (g->n > 0)
-        r = write_group(j, g, &e);
+    enum write_result r = write_all(j, g, &e);
     if (r == WRITE_FAILED)
         journal_fail(j, &e);
     pthread_mutex_lock(&j->lock);
-    publish(j, g, r);
-    if (r != WRITE_FAILED) // with nothing left to write, as after a cut, there is room too
-        tell_full(j, r == WRITE_FULL, &e);
+    bool wake = publish(j, g, r, &e);
     pthread_mutex_unlock(&j->lock);
     drop_group(g);
+    if (wake)
+        readers_wake(j);
     if (r != WRITE_FAILED && !ending)
         retention_run(j);
     call_on_durable(j);

@@ -242,40 +242,83 @@ def test_a_corrupt_journal_names_the_place(pg, make_rowcast):
     assert out.returncode == JOURNAL and segment.name in out.stdout + out.stderr
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
-def test_a_full_disk(pg, make_rowcast):
-    """Reading stops and says so; with room again it goes on, by itself, with nothing lost."""
+def test_a_directory_of_others(pg, make_rowcast):
+    others = paths.scratch("others")
+    (others / "notes").write_text("")
+    ends(make_rowcast(source=pg.conninfo(), journal=others), JOURNAL, str(others), "notes")
+    assert [file.name for file in others.iterdir()] == ["notes"]
+
+
+@pytest.fixture
+def small_disk():
+    """A file system of 4 MiB."""
+    if os.getuid() != 0:
+        pytest.skip("mounting needs root")
     mount = paths.scratch("small")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mount], check=True)
-    try:
-        pg.sql("create table t (id int primary key, v text);"
-               " create publication rowcast for table t")
-        rc = make_rowcast("--segment-size", "64KiB", source=pg.conninfo(), journal=mount / "j")
-        rc.start()
-        filler = mount / "filler"
-        with rc.stream(start="now") as s:
-            pg.sql("insert into t values (0, 'first')")
-            s.changes(1)
-            with open(filler, "wb") as f:
-                try:
-                    while True:
-                        f.write(bytes(65536))
-                        f.flush()
-                except OSError:
-                    pass
-            for n in range(1, 200):
-                pg.sql("insert into t values (%s, %s)", n, os.urandom(5000).hex())
-            rc.wait_log("(No space|full)")
-            assert rc.get("/readyz")[0] == 503 or rc.alive()
-            filler.unlink()
-            rest = s.changes(199, 60)
-        assert [c["row"]["id"] for c in rest] == list(range(1, 200))
-        pg.wait_confirmed("rowcast", pg.lsn() - 1, 30)
-        assert rc.stop() == 0
-        assert command("journal", "verify", rc.journal).returncode == 0
-    finally:
-        rc.kill9()
-        subprocess.run(["umount", "-l", mount], check=True)
+    yield mount
+    subprocess.run(["umount", "-l", mount], check=True)
+
+
+def fill(mount):
+    """Uses up all room; returns the file to remove."""
+    filler = mount / "filler"
+    with open(filler, "wb", buffering=0) as f:
+        try:
+            while True:
+                f.write(bytes(65536))
+        except OSError:
+            return filler
+
+
+def test_a_full_disk(pg, small_disk, make_rowcast):
+    """Reading stops and says so; with room again it goes on, by itself, with nothing lost."""
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
+    rc = make_rowcast("--segment-size", "64KiB", source=pg.conninfo(), journal=small_disk / "j")
+    rc.start()
+    with rc.stream(start="now") as s:
+        pg.sql("insert into t values (0, 'first')")
+        s.changes(1)
+        filler = fill(small_disk)
+        for n in range(1, 200):
+            pg.sql("insert into t values (%s, %s)", n, os.urandom(5000).hex())
+        rc.wait_log("(No space|full)")
+        assert rc.get("/readyz")[0] == 503 or rc.alive()
+        filler.unlink()
+        rest = s.changes(199, 60)
+    assert [c["row"]["id"] for c in rest] == list(range(1, 200))
+    pg.wait_confirmed("rowcast", pg.lsn() - 1, 30)
+    assert rc.stop() == 0
+    assert command("journal", "verify", rc.journal).returncode == 0
+
+
+def test_a_table_changes_on_a_full_disk(pg, small_disk, make_rowcast):
+    """Its new shape has no room: that is a full disk, not a connection to be tried again."""
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo(), journal=small_disk / "j").start()
+    with rc.stream(start="now") as s:
+        filler = fill(small_disk)
+        pg.sql("alter table t " + ", ".join(f"add a_long_name_{n} text" for n in range(300)))
+        pg.sql("insert into t values (1)")
+        rc.wait_log("level=error.*disk is full.*relations")
+        wait_for(lambda: rc.get("/readyz")[0] == 503, what="reading to stop")
+        pg.sql("insert into t values (2)")
+        filler.unlink()
+        assert [c["row"]["id"] for c in s.changes(2, 30)] == [1, 2]
+    rc.wait_ready()
+    log = rc.process.log_text()
+    assert log.count("disk is full:") == 1 and "retrying" not in log, log
+    assert rc.stop() == 0
+    assert command("journal", "verify", rc.journal).returncode == 0
+
+
+def test_a_first_start_on_a_full_disk(pg, small_disk, make_rowcast):
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    filler = fill(small_disk)
+    rc = make_rowcast(source=pg.conninfo(), journal=small_disk / "j")
+    ends(rc, JOURNAL, "No space left", "make room")
+    filler.unlink()
+    rc.start()
 
 
 # ---- the rest ----

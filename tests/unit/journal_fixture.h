@@ -105,6 +105,21 @@ static int fixture_teardown(void **state)
     return 0;
 }
 
+// Versions are numbered from 1 up.
+static inline void add_relation(struct fixture *f, uint32_t id)
+{
+    struct err e = {0};
+    struct relation *r = xcalloc(1, sizeof *r);
+    r->id = id;
+    r->oid = 1000 + id;
+    r->schema = xstrdup("public");
+    r->name = xasprintf("t%u", id);
+    r->replica_identity = 'd';
+    relation_seal(r);
+    if (journal_add_relation(f->j, r, &e) != 0)
+        fail_msg("%s", e.text);
+}
+
 // ---- batches ----
 
 static inline void begin_txn(struct fixture *f, lsn_t lsn, uint32_t attempt)

@@ -420,17 +420,8 @@ static void files_are_private(void **state)
 static void relations_are_kept(void **state)
 {
     struct fixture *f = *state;
-    struct err e;
-    for (uint32_t id = 1; id <= 3; id++) {
-        struct relation *r = xcalloc(1, sizeof *r);
-        r->id = id;
-        r->oid = 1000 + id;
-        r->schema = xstrdup("public");
-        r->name = xasprintf("t%u", id);
-        r->replica_identity = 'd';
-        relation_seal(r);
-        assert_int_equal(journal_add_relation(f->j, r, &e), 0);
-    }
+    for (uint32_t id = 1; id <= 3; id++)
+        add_relation(f, id);
     for (int torn = 0; torn < 2; torn++) {
         fixture_close(f);
         if (torn) {

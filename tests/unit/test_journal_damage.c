@@ -498,6 +498,53 @@ static void a_cut_of_all_that_did_not_fit_clears_a_full_disk(void **state)
     assert_true(wait_until(has_room, f, 0));
 }
 
+// Nothing that may use it is written or seen before; whether room comes or the process ends.
+static void a_relation_version_waits_for_room(struct fixture *f, bool room)
+{
+    struct seen had = {0}, all = {0};
+    journal_append(f->j, txn_batch(f, 2, 60));
+    wait_written(f);
+    lsn_t before = journal_watermark(f->j);
+    struct journal_reader *r = reader_from(f, FROM_EARLIEST, NULL);
+    seen_read(&had, r);
+    set_room(10); // the write is cut short
+    add_relation(f, 1);
+    assert_true(no_room(f, 0));
+    journal_append(f->j, txn_batch(f, 2, 60)); // what had been read already
+    add_relation(f, 2);
+    journal_append(f->j, txn_batch(f, 2, 60));
+    expect_tail(r);
+    if (room) {
+        assert_true(wait_until(refused, f, 3)); // it tries again
+        assert_true(no_room(f, 0));
+        assert_int_equal(journal_watermark(f->j), before);
+        set_room(-1);
+        assert_true(wait_until(watermark_is, f, journal_appended(f->j)));
+        assert_true(wait_until(has_room, f, 0));
+        seen_read(&had, r);
+        assert_int_equal(had.n, 6);
+    }
+    journal_reader_close(r);
+    fixture_close(f);
+    set_room(-1);
+    fixture_open(f, small_options(f));
+    assert_int_equal(catalog_count(journal_catalog(f->j)), room ? 2 : 0);
+    seen_all(&all, f);
+    seen_equal(&all, &had);
+    seen_free(&all);
+    seen_free(&had);
+}
+
+static void a_relation_version_on_a_full_disk(void **state)
+{
+    a_relation_version_waits_for_room(*state, true);
+}
+
+static void ended_before_a_relation_version_fits(void **state)
+{
+    a_relation_version_waits_for_room(*state, false);
+}
+
 static bool has_failed(struct fixture *f, uint64_t arg)
 {
     struct err e;
@@ -554,6 +601,8 @@ int main(void)
         FAULT(killed_on_a_full_disk),
         FAULT(cut_on_a_full_disk),
         FAULT(a_cut_of_all_that_did_not_fit_clears_a_full_disk),
+        FAULT(a_relation_version_on_a_full_disk),
+        FAULT(ended_before_a_relation_version_fits),
         FAULT(a_failed_sync_is_fatal),
         FAULT(a_slow_disk_stops_the_source),
     };
