@@ -53,9 +53,9 @@ static void make_metrics(struct journal_metrics *m)
                    "Readers told that their transaction came again with other content.", "", 1);
     m->cuts = metric_new(METRIC_COUNTER, "rowcast_journal_cuts_total",
                          "Unfinished transactions cut off while running.", "", 1);
-    m->synced =
-        metric_new(METRIC_GAUGE, "rowcast_lsn",
-                   "Positions in the source's WAL, as numbers of bytes.", "kind=\"synced\"", 1);
+    m->synced = metric_new(METRIC_GAUGE, "rowcast_lsn",
+                           "WAL position, as a number, by how far it is taken care of.",
+                           "kind=\"synced\"", 1);
     m->fsync_time = histogram_new("rowcast_journal_fsync_seconds", "Duration of a sync.", "");
 }
 

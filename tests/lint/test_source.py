@@ -166,6 +166,19 @@ def test_every_source_file_is_built():
     expect_none([n for n in DAEMON if n.endswith(".c") and f"/{n}" not in commands])
 
 
+def test_a_metric_has_one_help_text():
+    """Prometheus shows one a name: that of whoever came first."""
+    string = r'"(?:[^"\\\n]|\\.)*"'
+    made = re.compile(rf"(?:metric|histogram)_new\((?:METRIC_\w+,)?\s*({string}),"
+                      rf"\s*({string}(?:\s*{string})*)")
+    texts = {}
+    for name in DAEMON:
+        for metric, text in made.findall((ROOT / name).read_text()):
+            texts.setdefault(metric, set()).add(re.sub(r'"\s*"', "", text))
+    assert len(texts) > 20
+    expect_none([f"{metric}: {sorted(found)}" for metric, found in texts.items() if len(found) > 1])
+
+
 def test_no_task_left_in_a_comment():
     """TODO needs a reason; XXX and FIXME say none."""
     pattern = r"\b(XXX|FIXME|TODO(?!\([^)]+\)))\b"
