@@ -295,10 +295,19 @@ static int check_tables(struct preflight *p, struct err *e)
     return 0;
 }
 
+static void report_messages(struct preflight *p)
+{
+    if (p->o->messages && p->sql->version < 140000)
+        report(p, FINDING_WARN, ERR_NONE, "messages",
+               "are on, but the server does not send logical messages before PostgreSQL 14",
+               "upgrade the server, or set messages = off");
+}
+
 int preflight_run(struct preflight *p, struct err *e)
 {
     if (check_slot(p, e) != 0 || check_server(p, e) != 0)
         return -1;
+    report_messages(p);
     report_slot(p);
     AUTO_BUF struct buf missing = {0};
     if (publication_missing(p->sql, p->o, &missing, e) != 0)

@@ -3,6 +3,7 @@ the documented exit code where the process ends, and nothing lost."""
 
 import os
 import pathlib
+import re
 import socket
 import subprocess
 
@@ -155,6 +156,14 @@ def test_check_names_tables_without_identity(pg):
     pg.sql("create table bare (id int); create publication rowcast for table bare")
     out = command("check", "--source", pg.conninfo()).stdout
     assert "public.bare" in out and "ALTER TABLE public.bare REPLICA IDENTITY" in out
+
+
+def test_messages_of_a_server_that_sends_none(make_postgres):
+    pg = make_postgres(10)
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    out = command("check", "--source", pg.conninfo(), "--messages", "on").stdout
+    assert re.search("^warn.*messages.*PostgreSQL 14", out, re.M), out
+    assert "messages" not in command("check", "--source", pg.conninfo()).stdout
 
 
 def test_a_database_without_encoding(pg, make_rowcast):
