@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 
-#include "c11_threads.h"
 #include "memory_journal.h"
 
 #include "base/clock.h"

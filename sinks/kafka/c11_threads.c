@@ -1,7 +1,6 @@
-// ThreadSanitizer knows POSIX threads only, and librdkafka uses C11's: a test that runs librdkafka
-// under it includes this, which leads the ones to the others. (In glibc they are the same below.)
-#pragma once
-
+// ThreadSanitizer knows POSIX threads only, and librdkafka uses C11's: its first thread would crash
+// in our callbacks. Only in builds for it this leads the ones to the others. (In glibc they are the
+// same below.)
 #include "base/base.h"
 
 #include <errno.h>
