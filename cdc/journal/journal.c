@@ -115,6 +115,13 @@ int journal_open_files(const struct journal_options *o, struct journal **ret_j, 
         journal_close(j);
         return -1;
     }
+    // Whoever opens to write makes what is missing; a look makes nothing, and must not call any
+    // directory a good journal.
+    if (o->read_only && !j->has_id && j->relations.fd < 0 && segments_count(&j->segments) == 0) {
+        journal_close(j);
+        return err_set(e, ERR_JOURNAL, "%s holds no journal: name the directory of --journal",
+                       o->dir);
+    }
     *ret_j = j;
     return 0;
 }

@@ -458,6 +458,26 @@ static void read_only_beside_a_running_one(void **state)
     seen_free(&model);
 }
 
+static void a_look_at_no_journal_says_so(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_FREE char *dir = xasprintf("%s/other", f->dir);
+    struct journal_options o = {.dir = dir, .read_only = true};
+    struct journal *j;
+    struct err e = {0};
+    assert_int_equal(mkdir(dir, 0700), 0);
+    int opened = journal_open(&o, &j, &e), listed = quietly(journal_list, dir, &e),
+        verified = quietly(journal_verify, dir, &e);
+    assert_int_equal(rmdir(dir), 0); // and nothing was made in it
+    assert_int_equal(opened, -1);
+    assert_int_equal(listed, -1);
+    assert_int_equal(verified, -1);
+    assert_int_equal(e.class, ERR_JOURNAL);
+    assert_non_null(strstr(e.text, "other holds no journal"));
+    // A new one that has nothing yet is one.
+    assert_int_equal(quietly(journal_verify, f->dir, &e), 0);
+}
+
 static void a_huge_row(void **state)
 {
     struct fixture *f = *state;
@@ -517,6 +537,7 @@ int main(void)
         TEST(files_are_private),
         TEST(relations_are_kept),
         TEST(read_only_beside_a_running_one),
+        TEST(a_look_at_no_journal_says_so),
         TEST(a_huge_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
