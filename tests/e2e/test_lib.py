@@ -1,9 +1,13 @@
 """The servers that the other tests stand on do what those rely on."""
 
+import os
+
 import psycopg
 import pytest
 
+from lib import paths
 from lib.postgres import Postgres
+from lib.process import Process
 from lib.wait import free_port, wait_for
 
 
@@ -63,3 +67,19 @@ def test_a_server_that_cannot_start_shows_its_log():
     server = Postgres(conf={"shared_buffers": "nonsense"})
     with pytest.raises(AssertionError, match="shared_buffers"):
         server.start()
+
+
+def test_the_installer_asks_sudo_for_what_needs_root(tmp_path):
+    """An ordinary user on a bare Debian, played: sudo only notes what it is asked for."""
+    for name, text in {"id": "echo 1000", "dpkg-query": "exit 1",
+                       "sudo": f"echo \"$*\" >>{tmp_path}/asked"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    install = Process("install", [paths.ROOT / "tests/lib/install", "build"], tmp_path / "log",
+                      env={"PATH": f"{tmp_path}:{os.environ['PATH']}",
+                           "ROWCAST_TEST_CACHE": str(tmp_path / "cache")}).start()
+    assert install.wait(30) == 0, install.log_text()
+    assert install.log_contains("installing Debian packages with sudo: gcc .*")
+    asked = (tmp_path / "asked").read_text()
+    assert asked.startswith("-v\n") and "apt-get -q update" in asked
+    assert "install -y" in asked and "meson" in asked
