@@ -21,6 +21,12 @@ int64_t clock_wall_us(void)
     return read_us(CLOCK_REALTIME);
 }
 
+int64_t clock_age_us(int64_t wall_us)
+{
+    int64_t age = clock_wall_us() - wall_us;
+    return age > 0 ? age : 0;
+}
+
 // Days since 1970-01-01 to a civil date (proleptic Gregorian), by counting eras of 400 years.
 static void civil_from_days(int64_t days, int64_t *ret_y, unsigned *ret_m, unsigned *ret_d)
 {

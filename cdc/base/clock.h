@@ -5,6 +5,8 @@
 
 int64_t clock_mono_us(void); // never steps: deadlines, durations
 int64_t clock_wall_us(void); // may step: what people read
+// Time since a wall time that another machine may have said; 0 where its clock is ahead of ours.
+int64_t clock_age_us(int64_t wall_us);
 
 // PostgreSQL counts from 2000-01-01.
 #define PG_EPOCH_US INT64_C(946684800000000)

@@ -222,7 +222,7 @@ static void update_metrics(struct loop *l)
     metric_set(l->metrics.acknowledged, (int64_t)a->flushed);
     int64_t commit = transaction_last_commit(l->s->transaction);
     if (l->reading.flood_since && commit)
-        metric_set(l->metrics.lag, clock_wall_us() - commit);
+        metric_set(l->metrics.lag, clock_age_us(commit));
     else if (l->drained)
         metric_set(l->metrics.lag, 0);
 }

@@ -95,7 +95,7 @@ static void on_done(void *arg, const struct batch *b)
 {
     struct kafka *k = arg;
     if (b->change_count && b->commit_time_us)
-        histogram_observe(k->metrics.commit_to_sink, clock_wall_us() - b->commit_time_us);
+        histogram_observe(k->metrics.commit_to_sink, clock_age_us(b->commit_time_us));
     if (b->commit_time_us)
         k->seen_commit_us = b->commit_time_us;
 }
@@ -349,7 +349,7 @@ static void metrics_update(void *arg)
     lsn_t end = journal_appended(k->journal), at = k->seen_watermark;
     metric_set(k->metrics.position, (int64_t)at);
     metric_set(k->metrics.lag_bytes, end > at ? (int64_t)(end - at) : 0);
-    metric_set(k->metrics.lag_time, end > at ? clock_wall_us() - k->seen_commit_us : 0);
+    metric_set(k->metrics.lag_time, end > at ? clock_age_us(k->seen_commit_us) : 0);
 }
 
 // ---- life ----

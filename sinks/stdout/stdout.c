@@ -142,7 +142,7 @@ static int step(struct stdout_sink *s)
     if (!flush(s))
         return -1;
     if (committed) {
-        histogram_observe(s->latency, clock_wall_us() - committed);
+        histogram_observe(s->latency, clock_age_us(committed));
         s->committed_us = committed;
     }
     if (upto)
@@ -158,7 +158,7 @@ static void on_render(void *arg)
     int64_t behind = at ? (int64_t)journal_latest(s->journal).at.lsn - at : 0;
     metric_set(s->lag_bytes, behind > 0 ? behind : 0);
     // At most that old: what is next was committed after what was last.
-    metric_set(s->lag_time, behind > 0 && s->committed_us ? clock_wall_us() - s->committed_us : 0);
+    metric_set(s->lag_time, behind > 0 && s->committed_us ? clock_age_us(s->committed_us) : 0);
 }
 
 static void *run(void *arg)

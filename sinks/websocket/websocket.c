@@ -104,7 +104,7 @@ static void update_metrics(void *arg)
     metric_set(server->metrics.position, (int64_t)(behind ? position : newest));
     metric_set(server->metrics.lag_bytes, behind ? (int64_t)(newest - position) : 0);
     metric_set(server->metrics.lag_time,
-               behind && committed_us ? clock_wall_us() - committed_us : 0);
+               behind && committed_us ? clock_age_us(committed_us) : 0);
 }
 
 static void make_metrics(struct server_metrics *m)

@@ -274,3 +274,20 @@ def test_secrets_stay_secret(pg, kafka, run):
         rc = run(kafka, "secret", "--kafka-property", wrong).start(ready=False)
         assert rc.wait_exit() == 2
         assert rc.log_contains(why) and not rc.log_contains("hunter2")
+
+
+def test_a_clock_that_is_behind_gives_no_negative_times(pg, kafka, run):
+    rc = run(kafka, "clock", "--stdout")
+    rc.process.env = {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+                      "FAKETIME": "-10", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    rc.start()
+    with rc.stream(start="now") as stream:
+        pg.sql("insert into t values (1, 'a')")
+        stream.changes(1)
+    wait_rows(kafka, "clock", 1)
+    latency = "rowcast_commit_to_sink_seconds"
+    metrics = rc.wait_metric(lambda m: len(m.samples[f"{latency}_count"]) == 3
+                             and min(m.samples[f"{latency}_count"].values()) > 0 and m,
+                             what="each of three sinks to have delivered")
+    for name in (f"{latency}_sum", "rowcast_sink_lag_seconds", "rowcast_source_lag_seconds"):
+        assert metrics.samples[name] and min(metrics.samples[name].values()) >= 0, name

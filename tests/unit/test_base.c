@@ -102,6 +102,14 @@ static void metrics_text(void **state)
     assert_non_null(strstr(text, "rowcast_test_seconds_sum 100.000099\n"));
 }
 
+static void no_age_is_negative(void **state)
+{
+    (void)state;
+    int64_t now = clock_wall_us();
+    assert_int_equal(clock_age_us(now + 10000000), 0); // of a clock that is ahead
+    assert_true(clock_age_us(now - 10000000) >= 10000000);
+}
+
 static void reader_failure_is_sticky(void **state)
 {
     (void)state;
@@ -122,9 +130,13 @@ static void reader_failure_is_sticky(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cursor_round_trip), cmocka_unit_test(cursor_refuses_what_is_not_one),
-        cmocka_unit_test(lsn_round_trip),    cmocka_unit_test(clock_text_at_the_edges),
-        cmocka_unit_test(metrics_text),      cmocka_unit_test(reader_failure_is_sticky),
+        cmocka_unit_test(cursor_round_trip),
+        cmocka_unit_test(cursor_refuses_what_is_not_one),
+        cmocka_unit_test(lsn_round_trip),
+        cmocka_unit_test(clock_text_at_the_edges),
+        cmocka_unit_test(no_age_is_negative),
+        cmocka_unit_test(metrics_text),
+        cmocka_unit_test(reader_failure_is_sticky),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
