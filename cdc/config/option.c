@@ -313,7 +313,8 @@ const struct option_info options[] = {
 
     {"Output", "stdout", NULL, OPTION_SWITCH, COMMAND_RUN, FIELD(std_out), .fallback = "off",
      .help = "Print every entry as a line of JSON, from the moment of the start on; nothing else "
-             "goes to stdout. Its place is not kept over restarts."},
+             "goes to stdout. Its place is not kept over restarts. Room on a full disk is waited "
+             "for; a reader that goes away ends this output, not the process."},
     {"Output", "from", "now|earliest|CURSOR", OPTION_STRING, COMMAND_TAIL | COMMAND_JOURNAL,
      FIELD(from), .no_file = true, .valid = from_valid, .accepts = "now, earliest or a cursor",
      .help = "Where to begin: at the next change (tail's default), at the oldest that is kept "

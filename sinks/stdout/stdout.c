@@ -1,7 +1,8 @@
 // One thread, one reader of the journal from its tail on. It writes only as much as the pipe takes
 // without blocking, so that it can always be stopped; a reader of the pipe that is slow costs
 // nobody else anything: we fall behind in the journal. Behind retention the output says so and goes
-// on with what is kept.
+// on with what is kept. A file on a full disk is waited for as a slow pipe is; a reader that went
+// away does not come back, and ends this sink alone.
 #include "sinks/stdout/stdout.h"
 
 #include "base/clock.h"
@@ -16,7 +17,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define STDOUT_MAGIC 0x7464756f
+#define STDOUT_MAGIC  0x7464756f
+#define FULL_PAUSE_MS 100
 
 struct stdout_sink {
     struct sink sink;
@@ -31,6 +33,7 @@ struct stdout_sink {
     _Atomic bool failed;
     struct err failure; // written before `failed`
     struct buf out;
+    bool full; // its disk is, and that was said
     struct metric *lsn, *lag_bytes, *lag_time;
     _Atomic int64_t committed_us; // of the last change delivered
     struct histogram *latency;
@@ -61,6 +64,31 @@ static void wait_for_more(struct stdout_sink *s)
     }
 }
 
+// A write failed. False: for good.
+static bool write_failed(struct stdout_sink *s, int why)
+{
+    if (why == EINTR || why == EAGAIN)
+        return true;
+    if (why != ENOSPC && why != EDQUOT) {
+        log_warn("nothing more goes to stdout until rowcast is started again; the others go on",
+                 "sink=stdout error=%s", log_quote(strerror(why)));
+        return false;
+    }
+    if (!s->full)
+        log_warn("no room for stdout's file; going on when there is", "sink=stdout error=%s",
+                 log_quote(strerror(why)));
+    s->full = true;
+    poll(NULL, 0, FULL_PAUSE_MS);
+    return true;
+}
+
+static void wrote(struct stdout_sink *s)
+{
+    if (s->full)
+        log_info("stdout's file has room again", "sink=stdout");
+    s->full = false;
+}
+
 // False when the output is closed, or the time to stop has come.
 static bool flush(struct stdout_sink *s)
 {
@@ -72,11 +100,10 @@ static bool flush(struct stdout_sink *s)
         if (poll(&fd, 1, 100) != 1)
             continue;
         ssize_t n = write(s->o.fd, s->out.p + at, size_min(s->out.n - at, PIPE_BUF));
-        if (n < 0 && errno != EINTR && errno != EAGAIN) {
-            log_warn("stdout is closed; the others go on without it", "sink=stdout error=%s",
-                     log_quote(strerror(errno)));
+        if (n < 0 && !write_failed(s, errno))
             return false;
-        }
+        if (n > 0)
+            wrote(s);
         at += n > 0 ? (size_t)n : 0;
     }
     buf_clear(&s->out);

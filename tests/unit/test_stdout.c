@@ -213,6 +213,31 @@ static void test_a_closed_pipe_hurts_nobody(void **state)
     finish(&r, 1000000); // it would hang here if its thread had
 }
 
+// A full disk is waited for: what was to be written when it was full comes first.
+static void test_goes_on_after_a_full_disk(void **state)
+{
+    (void)state;
+    struct running r = start();
+    int log[2] = {-1, -1}, err = dup(STDERR_FILENO), full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    int pipe_end = dup(r.to);
+    char said[512] = "";
+    assert_true(full >= 0 && pipe2(log, O_CLOEXEC) == 0);
+    assert_true(dup2(log[1], STDERR_FILENO) >= 0 && dup2(full, r.to) >= 0);
+    play_add(READ_BATCH, 0x10);
+    struct pollfd fd = {.fd = log[0], .events = POLLIN};
+    if (poll(&fd, 1, WAIT_MS) == 1 && read(log[0], said, sizeof said - 1) < 0)
+        said[0] = 0;
+    assert_true(dup2(err, STDERR_FILENO) >= 0 && dup2(pipe_end, r.to) >= 0);
+    assert_non_null(strstr(said, "no room for stdout's file"));
+    expect(&r, "{\"type\":\"progress\",\"lsn\":\"0/10\"");
+    close(log[0]);
+    close(log[1]);
+    close(err);
+    close(full);
+    close(pipe_end);
+    finish(&r, 1000000);
+}
+
 // Nobody reads: more than a pipe takes is waiting, and stop still returns in its time.
 static void test_a_full_pipe_does_not_hold_the_stop(void **state)
 {
@@ -260,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_says_what_it_missed),
         cmocka_unit_test(test_a_broken_journal_ends_it),
         cmocka_unit_test(test_a_closed_pipe_hurts_nobody),
+        cmocka_unit_test(test_goes_on_after_a_full_disk),
         cmocka_unit_test(test_a_full_pipe_does_not_hold_the_stop),
         cmocka_unit_test(test_stop_delivers_the_rest),
     };
