@@ -1,5 +1,6 @@
-// Order of life: journal, then sinks, then the source in this thread; and back in reverse. Signals
-// are taken by a thread of their own, so that no other one is ever interrupted.
+// Order of life: journal, then sinks, then the source in this thread; at the end the sinks side by
+// side, then source and journal. Signals are taken by a thread of their own, so that no other one
+// is ever interrupted.
 //
 // Failure: a sink or the journal that cannot go on is noticed by the watch thread, which stops the
 // source; pipeline_run then returns that error, after the others were stopped cleanly.
@@ -148,6 +149,33 @@ static int start(struct pipeline *p, struct err *e)
     return 0;
 }
 
+struct ending {
+    pthread_t thread;
+    struct sink *sink;
+    int64_t grace_us;
+};
+
+static void *end_sink(void *arg)
+{
+    struct ending *s = arg;
+    s->sink->ops->stop(s->sink, s->grace_us);
+    return NULL;
+}
+
+// All at once: the grace is the process's, and none of them may use up another's.
+static void stop_sinks(struct pipeline *p)
+{
+    struct ending endings[SINKS_MAX];
+    for (size_t i = 0; i < p->sink_count; i++) {
+        endings[i].sink = p->sinks[i];
+        endings[i].grace_us = p->o->stop_grace_us;
+        CHECK(pthread_create(&endings[i].thread, NULL, end_sink, &endings[i]) == 0);
+    }
+    for (size_t i = 0; i < p->sink_count; i++)
+        pthread_join(endings[i].thread, NULL);
+    p->sink_count = 0;
+}
+
 static void stop(struct pipeline *p)
 {
     p->done = true;
@@ -161,9 +189,7 @@ static void stop(struct pipeline *p)
         sigaddset(&set, SIGTERM);
         pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     }
-    for (size_t i = p->sink_count; i-- > 0;)
-        p->sinks[i]->ops->stop(p->sinks[i], p->o->stop_grace_us);
-    p->sink_count = 0;
+    stop_sinks(p);
     if (p->journal)
         journal_on_durable(p->journal, NULL, NULL);
     source_free(p->source);

@@ -16,7 +16,8 @@ struct sink_ops {
     lsn_t (*durable)(struct sink *s);
     // The sink met an error that it cannot survive.
     bool (*failed)(struct sink *s, struct err *ret_e);
-    // Delivers what it can in `grace_us`, joins its threads, frees.
+    // Delivers what it can in `grace_us`, joins its threads, frees. The sinks are stopped side by
+    // side, each by a thread of its own.
     void (*stop)(struct sink *s, int64_t grace_us);
 };
 
