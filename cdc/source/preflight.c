@@ -80,8 +80,10 @@ static int check_server(struct preflight *p, struct err *e)
                "name the standbys, or give rowcast's connection an application_name that does not "
                "match");
     if (strcmp(result_text(r, 0, 9), "-1") == 0)
-        report(p, FINDING_OK, ERR_NONE, "max_slot_wal_keep_size",
-               "has no limit: a slot that nobody reads fills the server's disk", "");
+        report(p, FINDING_WARN, ERR_NONE, "max_slot_wal_keep_size",
+               "has no limit: a slot that nobody reads fills the server's disk",
+               "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB', or as much as the disk has room "
+               "for; SELECT pg_reload_conf()");
     return 0;
 }
 

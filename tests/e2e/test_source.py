@@ -1,5 +1,6 @@
 """The source against real servers: what stands in the slot's way, and what it does about it."""
 
+import re
 import socket
 import struct
 import threading
@@ -249,6 +250,8 @@ def test_check_prints_findings(pg):
     assert "ok: slot rowcast: does not exist, will be created" in lines
     assert "ok: publication rowcast: does not exist, will be created for 1 table" in lines
     assert any(line.startswith("warn: tables: ") and "public.bare" in line for line in lines)
+    assert any(re.match("warn: max_slot_wal_keep_size: .*; remedy: ALTER SYSTEM SET", line)
+               for line in lines)
     pg.sql("create role plain login")
     out = command("check", "--source", pg.conninfo(user="plain"))
     assert out.returncode == SOURCE
