@@ -328,19 +328,41 @@ static void test_table(void **state)
     }
 }
 
+static void read_source(const char *name, struct buf *ret_text)
+{
+    const char *root = getenv("SOURCE_ROOT");
+    assert_non_null(root);
+    AUTO_FREE char *path = xasprintf("%s/%s", root, name);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    ret_text->n = fread(buf_room(ret_text, 1 << 20), 1, 1 << 20, f);
+    fclose(f);
+}
+
+static void test_readme_has_options_and_exit_codes(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf readme = {0};
+    AUTO_BUF struct buf help = {0};
+    read_source("README.md", &readme);
+    help_markdown(&help);
+    if (!strstr(buf_cstr(&readme), buf_cstr(&help)))
+        fail_msg("its options are not what `rowcast help options` prints: write them again");
+    for (int i = ERR_NONE; i <= ERR_INTERNAL; i++) {
+        AUTO_FREE char *row = xasprintf("\n| %d | ", err_exit_code((enum err_class)i));
+        if (!strstr(buf_cstr(&readme), row))
+            fail_msg("no exit status %s", row + 1);
+    }
+    assert_non_null(strstr(buf_cstr(&readme), "\n| 130, 143 | ")); // pipeline.c: a second signal
+}
+
 static void test_example_file(void **state)
 {
     (void)state;
     AUTO_BUF struct buf expected = {0};
-    help_example_file(&expected);
-    const char *root = getenv("SOURCE_ROOT");
-    assert_non_null(root);
-    AUTO_FREE char *path = xasprintf("%s/examples/rowcast.conf", root);
-    FILE *f = fopen(path, "r");
-    assert_non_null(f);
     AUTO_BUF struct buf found = {0};
-    found.n = fread(buf_room(&found, 1 << 20), 1, 1 << 20, f);
-    fclose(f);
+    help_example_file(&expected);
+    read_source("examples/rowcast.conf", &found);
     if (strcmp(buf_cstr(&found), buf_cstr(&expected)) != 0)
         fail_msg("not what `rowcast help config` prints: write it again");
 }
@@ -417,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_file_refused),
         cmocka_unit_test(test_file_limits),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_readme_has_options_and_exit_codes),
         cmocka_unit_test(test_example_file),
         cmocka_unit_test(test_example_file_works),
         cmocka_unit_test(test_help_has_every_option),
