@@ -22,7 +22,7 @@
 
 #define FLIGHT_MEMORY_MAX (16u << 20) // of batches that are out; at it reading waits
 #define REQUEST_MS        5000        // an answer of the brokers; then it is asked again
-#define POSITION_US       1000000     // the position is written at most this often ..
+#define POSITION_US       200000      // the position is written at most this often ..
 #define POSITION_BYTES    (2u << 20)  // .. or when so much was delivered since
 #define HOLD_US           30000000    // until a cause that somebody must mend is looked at again
 #define RETRY_US          1000000     // until one that passes is
