@@ -2,106 +2,16 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "sinks/websocket/reply.h"
-#include "sinks/websocket/tables.h"
+#include "sinks/websocket/message.h"
 
 #include <libwebsockets.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#define SESSION_MAGIC       0x5e5510u
-#define FRAGMENT_ABOVE      FRAME_LARGE_BYTES + SCRATCH_BYTES
-#define MESSAGES_MAX        64   // answers that a client may let wait
-#define SUBSCRIBED_NAME_MAX 1000 // tables named in `subscribed`
-
-// A message other than entries, waiting to be sent.
-struct message {
-    struct message *next;
-    struct buf buf; // with SCRATCH_HEADROOM
-};
-
-// ---- messages ----
-
-static struct buf *message_begin(struct session *s)
-{
-    struct message *m = xcalloc(1, sizeof *m);
-    *s->last = m;
-    s->last = &m->next;
-    buf_room(&m->buf, SCRATCH_HEADROOM);
-    m->buf.n = SCRATCH_HEADROOM;
-    lws_callback_on_writable(s->wsi);
-    return &m->buf;
-}
-
-static void message_free_first(struct session *s)
-{
-    struct message *m = s->first;
-    s->first = m->next;
-    if (!s->first)
-        s->last = &s->first;
-    buf_free(&m->buf);
-    free(m);
-}
-
-static void say_error(struct session *s, const char *code, const char *why, bool retry)
-{
-    reply_error(message_begin(s), s->text, code, why, retry);
-}
-
-static void say_hello(struct session *s)
-{
-    struct context *c = s->c;
-    struct reply_hello m = {
-        .stream_id = c->frames.json.stream_id,
-        .timeline = c->frames.json.timeline,
-        .frame_bytes_max = c->server->o.frame_bytes_max,
-        .request_bytes_max = c->server->o.request_bytes_max,
-        .ping_seconds = PING_SECONDS,
-        .state = c->health,
-    };
-    s->health_version = c->health_version;
-    reply_hello(message_begin(s), s->text, &m);
-}
-
-static void say_subscribed(struct session *s, const struct subscription *sub, bool resumed)
-{
-    const struct selection *sel = sub->sel;
-    size_t n;
-    const struct relation **tables =
-        tables_newest(s->c->frames.catalog, sel->tables, sel->table_count, &n);
-    struct reply_subscribed m = {
-        .id = sel->id,
-        .start = journal_reader_start(sub->reader),
-        .lsn = sub->passed,
-        .resumed = resumed,
-        .table_count = size_min(n, SUBSCRIBED_NAME_MAX),
-    };
-    const char **names = xmalloc((m.table_count + 1) * sizeof *names);
-    for (size_t i = 0; i < m.table_count; i++)
-        names[i] = tables[i]->table;
-    m.tables = names;
-    if (n == 0)
-        m.warning = "no table that was changed so far matches: nothing comes until one does";
-    else if (n > m.table_count)
-        m.warning = "more tables match than are named here";
-    reply_subscribed(message_begin(s), s->text, &m);
-    free(names);
-    free(tables);
-}
-
-static void say_reset(struct session *s, const char *id, const char *code, const char *why)
-{
-    struct cursor earliest = journal_earliest(s->c->server->journal);
-    reply_reset(message_begin(s), s->text, id, code, why, &earliest);
-    AUTO_BUF struct buf labels = {0};
-    metrics_label(&labels, "code", code);
-    metric_add(metric_new(METRIC_COUNTER, "rowcast_websocket_resets_total",
-                          "Subscriptions ended because their position cannot be continued.",
-                          buf_cstr(&labels), 1),
-               1);
-    log_info("subscription reset", "sink=websocket code=%s", code);
-}
+#define SESSION_MAGIC  0x5e5510u
+#define FRAGMENT_ABOVE FRAME_LARGE_BYTES + SCRATCH_BYTES
+#define MESSAGES_MAX   64 // answers that a client may let wait
 
 void session_close(struct session *s, uint16_t code, const char *why)
 {
@@ -142,18 +52,20 @@ static struct subscription *find(struct session *s, const char *id)
 static bool admitted(struct session *s, const struct request *q)
 {
     if (!s->text && s->subscription_count > 0) {
-        say_error(s, "one_subscription",
-                  "rowcast.v1.proto carries one subscription a connection: open another one",
-                  false);
+        message_error(s, "one_subscription",
+                      "rowcast.v1.proto carries one subscription a connection: open another one",
+                      false);
         return false;
     }
     if (s->subscription_count >= s->c->server->o.subscriptions_max) {
-        say_error(s, "too_many_subscriptions",
-                  "this connection has as many subscriptions as it may: open another one", false);
+        message_error(s, "too_many_subscriptions",
+                      "this connection has as many subscriptions as it may: open another one",
+                      false);
         return false;
     }
     if (find(s, q->id)) {
-        say_error(s, "bad_request", "this connection has a subscription of that id already", false);
+        message_error(s, "bad_request", "this connection has a subscription of that id already",
+                      false);
         return false;
     }
     return true;
@@ -168,20 +80,22 @@ static bool continues(struct session *s, const struct request *q)
     case CURSOR_OK:
         return true;
     case CURSOR_OTHER_STREAM:
-        say_reset(s, q->id, "other_stream",
-                  "the cursor belongs to another stream: read the tables again, then from now");
+        message_reset(s, q->id, "other_stream",
+                      "the cursor belongs to another stream: read the tables again, then from now");
         return false;
     case CURSOR_OTHER_TIMELINE:
-        say_reset(s, q->id, "other_timeline",
-                  "the cursor is of a timeline that this server left: read the tables again, then "
-                  "from now");
+        message_reset(
+            s, q->id, "other_timeline",
+            "the cursor is of a timeline that this server left: read the tables again, then "
+            "from now");
         return false;
     case CURSOR_EXPIRED:
         break;
     }
-    say_reset(s, q->id, "cursor_expired",
-              "the journal does not reach back to this cursor: read the tables again, then from "
-              "now");
+    message_reset(
+        s, q->id, "cursor_expired",
+        "the journal does not reach back to this cursor: read the tables again, then from "
+        "now");
     return false;
 }
 
@@ -195,7 +109,7 @@ static void subscribe(struct session *s, struct request *q)
     if (journal_reader_open(c->server->journal, "websocket", q->from, &q->cursor, false,
                             context_wake, c, &reader, &e) != 0) {
         log_error("cannot read the journal", "sink=websocket error=%s", log_quote(e.text));
-        say_error(s, "journal", "the journal cannot be read: see the server's log", true);
+        message_error(s, "journal", "the journal cannot be read: see the server's log", true);
         return;
     }
     bool resumed = q->from == FROM_POSITION;
@@ -204,7 +118,7 @@ static void subscribe(struct session *s, struct request *q)
     s->subscriptions = sub;
     s->subscription_count++;
     metric_add(c->server->metrics.subscribers, 1);
-    say_subscribed(s, sub, resumed);
+    message_subscribed(s, sub, resumed);
 }
 
 static void act(struct session *s, struct request *q)
@@ -217,11 +131,12 @@ static void act(struct session *s, struct request *q)
     case REQUEST_UNSUBSCRIBE:
         sub = find(s, q->id);
         if (!sub) {
-            say_error(s, "bad_request", "this connection has no subscription of that id", false);
+            message_error(s, "bad_request", "this connection has no subscription of that id",
+                          false);
             break;
         }
         unsubscribe(s, sub);
-        reply_unsubscribed(message_begin(s), s->text, q->id);
+        message_unsubscribed(s, q->id);
         break;
     case REQUEST_ASK:
         for (sub = s->subscriptions; sub; sub = sub->next)
@@ -249,9 +164,9 @@ struct session *session_new(struct context *c, struct lws *wsi, bool text, struc
         s->next->link = &s->next;
     c->sessions = s;
     metric_add(c->server->metrics.connections, 1);
-    say_hello(s);
+    message_hello(s);
     if (fault == REQUEST_CURSOR)
-        say_reset(s, "", "unknown_cursor", why);
+        message_reset(s, "", "unknown_cursor", why);
     else if (q)
         act(s, q);
     return s;
@@ -270,7 +185,7 @@ void session_free(struct session *s)
     CHECK(s->magic == SESSION_MAGIC);
     session_end(s);
     while (s->first)
-        message_free_first(s);
+        message_drop(s);
     frame_unref(s->frame);
     frame_unref(s->relations);
     *s->link = s->next;
@@ -285,14 +200,6 @@ void session_free(struct session *s)
 
 // ---- receiving ----
 
-static size_t waiting(const struct session *s)
-{
-    size_t n = 0;
-    for (const struct message *m = s->first; m; m = m->next)
-        n++;
-    return n;
-}
-
 static void take_message(struct session *s)
 {
     struct request q;
@@ -306,13 +213,13 @@ static void take_message(struct session *s)
         request_fini(&q);
         return;
     case REQUEST_BAD:
-        say_error(s, "bad_request", e.text, false);
+        message_error(s, "bad_request", e.text, false);
         return;
     case REQUEST_CURSOR:
-        say_reset(s, "", "unknown_cursor", e.text);
+        message_reset(s, "", "unknown_cursor", e.text);
         return;
     case REQUEST_MALFORMED:
-        say_error(s, "malformed", e.text, false);
+        message_error(s, "malformed", e.text, false);
         session_close(s, LWS_CLOSE_STATUS_INVALID_PAYLOAD, "malformed message");
         return;
     }
@@ -326,10 +233,11 @@ int session_received(struct session *s, const void *p, size_t n, bool binary, bo
         return 0; // it is past listening to
     metric_add(s->c->server->metrics.requests, final);
     if (binary == s->text) {
-        say_error(s, "malformed",
-                  s->text ? "rowcast.v1.json takes text frames: offer rowcast.v1.proto for binary"
+        message_error(s, "malformed",
+                      s->text
+                          ? "rowcast.v1.json takes text frames: offer rowcast.v1.proto for binary"
                           : "rowcast.v1.proto takes binary frames: offer rowcast.v1.json for text",
-                  false);
+                      false);
         session_close(s, LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE, "wrong kind of frame");
         return 0;
     }
@@ -337,7 +245,7 @@ int session_received(struct session *s, const void *p, size_t n, bool binary, bo
     if (n > max - size_min(max, s->in.n)) {
         char why[128];
         snprintf(why, sizeof why, "a message may have %zu bytes (--request-max)", max);
-        say_error(s, "too_large", why, false);
+        message_error(s, "too_large", why, false);
         session_close(s, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "message too large");
         buf_free(&s->in);
         return 0;
@@ -345,7 +253,7 @@ int session_received(struct session *s, const void *p, size_t n, bool binary, bo
     buf_put(&s->in, p, n);
     if (!final)
         return 0;
-    if (waiting(s) >= MESSAGES_MAX) {
+    if (message_count(s) >= MESSAGES_MAX) {
         session_close(s, LWS_CLOSE_STATUS_POLICY_VIOLATION, "too many requests unread answers");
         return 0;
     }
@@ -430,13 +338,14 @@ static void give_up(struct session *s, struct subscription *sub, enum subscripti
     memcpy(id, sub->sel->id, sizeof id);
     unsubscribe(s, sub);
     if (state == SUBSCRIPTION_RESET) {
-        say_reset(s, id, "cursor_expired",
-                  "this client was slower than the journal keeps: read the tables again, then from "
-                  "now");
+        message_reset(
+            s, id, "cursor_expired",
+            "this client was slower than the journal keeps: read the tables again, then from "
+            "now");
         return;
     }
     log_error("cannot read the journal", "sink=websocket error=%s", log_quote(e->text));
-    say_error(s, "journal", "the journal cannot be read: see the server's log", true);
+    message_error(s, "journal", "the journal cannot be read: see the server's log", true);
     session_close(s, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "journal");
 }
 
@@ -468,13 +377,10 @@ static bool pump(struct session *s)
 
 void session_wake(struct session *s)
 {
-    struct context *c = s->c;
     if (s->close_code)
         return;
-    if (s->health_version != c->health_version) {
-        s->health_version = c->health_version;
-        reply_health(message_begin(s), s->text, c->health, c->health_since_us, c->health_text);
-    }
+    if (s->health_version != s->c->health_version)
+        message_health(s);
     if (!s->frame && pump(s))
         lws_callback_on_writable(s->wsi);
 }
@@ -538,9 +444,9 @@ static int put_frame(struct session *s)
 
 static int put_message(struct session *s)
 {
-    struct buf *b = &s->first->buf;
+    struct buf *b = message_first(s);
     int r = put(s, b->p + SCRATCH_HEADROOM, b->n - SCRATCH_HEADROOM, opcode(s));
-    message_free_first(s);
+    message_drop(s);
     return r;
 }
 
