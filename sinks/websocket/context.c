@@ -107,30 +107,45 @@ static void woken(struct context *c)
     }
 }
 
+// How far the last subscription was at this moment: compared now, for the journal moves on, and a
+// client that has everything would seem to be behind by as long as nothing was committed.
+static void tell_position(struct context *c, uint64_t newest)
+{
+    uint64_t position = newest;
+    int64_t had_us = 0, now_us = clock_wall_us();
+    for (struct session *s = c->sessions; s; s = s->next) {
+        for (struct subscription *sub = s->subscriptions; sub; sub = sub->next) {
+            if (sub->passed >= newest)
+                sub->had_us = now_us;
+            if (sub->passed < position) {
+                position = sub->passed;
+                had_us = sub->had_us;
+            }
+        }
+    }
+    c->position = position;
+    c->behind = newest - position;
+    c->had_us = had_us;
+}
+
 static void tick(lws_sorted_usec_list_t *timer)
 {
     struct context *c = lws_container_of(timer, struct ticker, timer)->c;
     struct journal_identity id;
     int64_t now = clock_mono_us();
-    uint64_t position = UINT64_MAX;
-    int64_t committed_us = 0;
     int slow = 0;
-    (void)context_identify(c, &id); // the timeline may have changed
+    // The timeline may have changed.
+    uint64_t newest =
+        context_identify(c, &id) ? journal_latest(c->server->journal).at.lsn : UINT64_MAX;
     for (struct session *s = c->sessions, *next; s; s = next) {
         next = s->next;
-        for (struct subscription *sub = s->subscriptions; sub; sub = sub->next) {
-            if (sub->passed < position) {
-                position = sub->passed;
-                committed_us = sub->committed_us;
-            }
+        for (struct subscription *sub = s->subscriptions; sub; sub = sub->next)
             slow += sub->slow || s->stalled;
-        }
         if (session_tick(s, now))
             lws_set_timeout(s->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
     }
-    c->position = position;
-    c->committed_us = committed_us;
     c->slow = slow;
+    tell_position(c, newest); // behind session_tick, which took what there was
     lws_sul_schedule(c->lws, 0, timer, tick, LWS_US_PER_SEC);
 }
 

@@ -69,8 +69,9 @@ struct context {
     uint8_t *scratch; // SCRATCH_HEADROOM + SCRATCH_BYTES
 
     // told at each second, for metrics
-    _Atomic uint64_t position;    // of the last subscription; UINT64_MAX: there is none
-    _Atomic int64_t committed_us; // and of the commit that it had last
+    _Atomic uint64_t position; // of the last subscription; the journal's end when none is behind
+    _Atomic uint64_t behind;   // its distance from the journal's end
+    _Atomic int64_t had_us;    // and its had_us; 0: not known, or not behind
     _Atomic int slow;
 };
 

@@ -92,10 +92,12 @@ static uint32_t queue_fill(struct subscription *s)
     return count;
 }
 
-static void passed(struct subscription *s, lsn_t lsn, lsn_t told)
+static void passed(struct subscription *s, lsn_t lsn, lsn_t told, const struct batch *last)
 {
     s->passed = u64_max(s->passed, lsn);
     s->told = u64_max(s->told, told);
+    if (last->commit_time_us)
+        s->had_us = last->commit_time_us;
 }
 
 // Whether the reader's next batch has nothing for this client but the passage of positions.
@@ -104,9 +106,8 @@ static bool passes_over(struct subscription *s, struct frame_maker *fm, struct b
     lsn_t lsn = 0;
     if (s->got || !frame_nothing(fm, s->sel, b, &lsn))
         return false;
-    passed(s, lsn, 0);
+    passed(s, lsn, 0, b);
     s->at = b->last;
-    s->committed_us = b->commit_time_us;
     s->open = b->flags & BATCH_PARTIAL;
     return true;
 }
@@ -119,13 +120,12 @@ static int take_frame(struct subscription *s, struct frame_maker *fm, struct err
     struct frame *f = skips ? NULL : frame_find(fm, &key, s->queue->batch, count);
     if (!f && frame_make(fm, &key, s->queue->batch, count, s->queue->skip[0], &f, e) != 0)
         return -1;
-    passed(s, f->passed, f->told);
+    passed(s, f->passed, f->told, s->queue->batch[f->more_count]);
     if (f->last.lsn)
         s->at = f->last;
     s->got = f->got;
     s->open = f->open;
     s->open_lsn = s->at.lsn;
-    s->committed_us = s->queue->batch[f->more_count]->commit_time_us;
     s->entry = f->next_entry;
     queue_drop(s, f->next_entry ? f->more_count : f->more_count + 1);
     if (f->data)

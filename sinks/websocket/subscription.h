@@ -35,7 +35,7 @@ struct subscription {
     bool slow;              // reads what is not in memory any more
     lsn_t open_lsn;         // of that transaction
     struct position at;     // of the last entry passed
-    int64_t committed_us;   // when the last batch passed was committed; 0: not known
+    int64_t had_us;         // what it lacks was committed after this time; 0: not known
     lsn_t passed;           // everything before it was sent, or not wanted
     lsn_t told;             // as the client knows
 };

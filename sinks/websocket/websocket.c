@@ -84,27 +84,20 @@ static void *accept_all(void *arg)
 static void update_metrics(void *arg)
 {
     struct server *server = arg;
-    uint64_t position = UINT64_MAX;
-    int64_t committed_us = 0;
+    const struct context *last = server->contexts[0];
     int slow = 0;
     for (int i = 0; i < server->context_count; i++) {
-        uint64_t at = server->contexts[i]->position;
-        if (at < position) {
-            position = at;
-            committed_us = server->contexts[i]->committed_us;
-        }
-        slow += server->contexts[i]->slow;
+        const struct context *c = server->contexts[i];
+        if (c->position < last->position)
+            last = c;
+        slow += c->slow;
     }
     metric_set(server->metrics.slow, slow);
-    struct journal_identity id;
-    if (!journal_identity(server->journal, &id))
+    if (last->position == UINT64_MAX) // no stream yet
         return;
-    uint64_t newest = journal_latest(server->journal).at.lsn;
-    bool behind = position < newest;
-    metric_set(server->metrics.position, (int64_t)(behind ? position : newest));
-    metric_set(server->metrics.lag_bytes, behind ? (int64_t)(newest - position) : 0);
-    metric_set(server->metrics.lag_time,
-               behind && committed_us ? clock_age_us(committed_us) : 0);
+    metric_set(server->metrics.position, (int64_t)last->position);
+    metric_set(server->metrics.lag_bytes, (int64_t)last->behind);
+    metric_set(server->metrics.lag_time, last->had_us ? clock_age_us(last->had_us) : 0);
 }
 
 static void make_metrics(struct server_metrics *m)

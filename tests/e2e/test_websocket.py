@@ -1,0 +1,144 @@
+"""What the WebSocket server does with clients that are wrong, slow, false or not welcome."""
+
+import base64
+import itertools
+import os
+import socket
+import struct
+import time
+
+import pytest
+
+from lib.postgres import Postgres
+from lib.rowcast import Rowcast
+from lib.stream import Stream
+from lib.wait import wait_for
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
+class RawClient:
+    """A WebSocket client made of bytes, which may break every rule. It reads only when it is told
+    to; `buffer` is what its kernel takes meanwhile."""
+
+    def __init__(self, port, query="", buffer=None, headers=(), subprotocol="rowcast.v1.json"):
+        self.socket = socket.socket()
+        self.socket.settimeout(15)
+        if buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.socket.connect(("127.0.0.1", port))
+        self.rest = b""
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.send("\r\n".join([
+            f"GET /v1/stream{query} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Upgrade: websocket",
+            "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Protocol: {subprotocol}", *headers, "", ""]).encode())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def frame(self, opcode, payload, fin=True, masked=True, reserved=0, length=None):
+        """Sends a frame; `length` is what its header says, if that is a lie."""
+        n = len(payload) if length is None else length
+        head = bytes([(0x80 if fin else 0) | reserved | opcode])
+        mask_bit = 0x80 if masked else 0
+        if n < 126:
+            head += bytes([mask_bit | n])
+        elif n < 65536:
+            head += struct.pack(">BH", mask_bit | 126, n)
+        else:
+            head += struct.pack(">BQ", mask_bit | 127, n)
+        if masked:
+            head += b"\1\2\3\4"
+            payload = bytes(c ^ (i % 4 + 1) for i, c in enumerate(payload))
+        self.send(head + payload)
+
+    def read(self, n):
+        while len(self.rest) < n:
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError(f"the server closed; left: {self.rest[:500]}")
+            self.rest += data
+        out, self.rest = self.rest[:n], self.rest[n:]
+        return out
+
+    def read_head(self):
+        """The HTTP answer's first line."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.read(1)
+        return head.split(b"\r\n")[0].decode()
+
+    def read_frame(self):
+        """(opcode, payload)"""
+        first, n = self.read(2)
+        if n > 125:
+            n = int.from_bytes(self.read(2 if n == 126 else 8), "big")
+        return first & 15, self.read(n)
+
+    def close_code(self):
+        """Reads to the end; the code of the close frame, None where there was none."""
+        code = None
+        try:
+            while True:
+                opcode, payload = self.read_frame()
+                if opcode == 8:
+                    code = int.from_bytes(payload[:2], "big")
+        except (EOFError, ConnectionResetError):
+            return code
+
+    def gone(self):
+        """Whether the server has given the connection up; reads nothing that it sent."""
+        try:
+            self.frame(10, b"")  # a pong that answers nothing
+        except OSError:
+            return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A running rowcast with one table and some changes in its journal, for all tests that leave
+    it as it was."""
+    pg = Postgres().start()
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
+    rc = Rowcast(source=pg.url()).start()
+    rc.pg = pg
+    with rc.stream(start="now") as s:
+        pg.sql("insert into t select generate_series(1, 10)")
+        s.changes(10)
+    yield rc
+    rc.kill9()
+    pg.destroy()
+
+
+# ---- lag ----
+
+def test_a_client_that_has_everything_has_no_lag(make_postgres, make_rowcast):
+    """Whatever the time since the commit before: here an hour, for rowcast's clock is that fast."""
+    pg = make_postgres()
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.url())
+    rc.process.env = {"LD_PRELOAD": FAKETIME, "FAKETIME": "+3600",
+                      "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    rc.start()
+    lags = []
+    end = time.monotonic() + 2.2  # positions are told once a second
+    with rc.stream(start="now") as s:
+        for n in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()):
+            pg.sql("insert into t values (%s)", n)
+            s.changes(1)
+            lags.append(rc.metrics().get("rowcast_sink_lag_seconds", sink="websocket"))
+    assert max(lags) < 5, lags
+    with RawClient(rc.port, "?from=now", buffer=4096) as paused:
+        paused.read_head()
+        pg.sql("insert into t select n, repeat('x', 1000) from generate_series(100000, 120000) n")
+        rc.wait_metric(lambda m: m.get("rowcast_sink_lag_seconds", sink="websocket") > 3000
+                       and m.get("rowcast_sink_lag_bytes", sink="websocket") > 1e6,
+                       what="the lag of a client that takes nothing")
