@@ -450,12 +450,14 @@ static int put_message(struct session *s)
     return r;
 }
 
+// With a byte in it, which the pong brings back: libwebsockets swallows a pong that is empty.
 static int put_ping(struct session *s)
 {
     uint8_t room[LWS_PRE + 1];
     s->ping_due = false;
     s->pinged = true;
-    return lws_write(s->wsi, room + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
+    room[LWS_PRE] = 'r';
+    return lws_write(s->wsi, room + LWS_PRE, 1, LWS_WRITE_PING) < 1 ? -1 : 0;
 }
 
 int session_writeable(struct session *s)

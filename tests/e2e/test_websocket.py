@@ -96,7 +96,7 @@ class RawClient:
     def gone(self):
         """Whether the server has given the connection up; reads nothing that it sent."""
         try:
-            self.frame(10, b"")  # a pong that answers nothing
+            self.frame(10, b"r")  # a pong that nobody asked for
         except OSError:
             return True
         return False
@@ -142,3 +142,32 @@ def test_a_client_that_has_everything_has_no_lag(make_postgres, make_rowcast):
         rc.wait_metric(lambda m: m.get("rowcast_sink_lag_seconds", sink="websocket") > 3000
                        and m.get("rowcast_sink_lag_bytes", sink="websocket") > 1e6,
                        what="the lag of a client that takes nothing")
+
+
+# ---- life ----
+
+@pytest.fixture
+def fast_server(make_postgres, make_rowcast):
+    """A rowcast whose clock runs thirty times as fast: a minute of silence takes two seconds."""
+    pg = make_postgres()
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.url())
+    rc.process.env = {"LD_PRELOAD": FAKETIME, "FAKETIME": "+0 x30"}
+    rc.start()
+    rc.pg = pg
+    return rc
+
+
+def test_only_a_client_that_answers_no_ping_is_given_up(fast_server):
+    with RawClient(fast_server.port, "?from=now") as dead, \
+            RawClient(fast_server.port, "?from=now") as idle:
+        idle.read_head()
+        pings = 0
+        while pings < 4:  # one in 20 seconds
+            opcode, payload = idle.read_frame()
+            if opcode == 9:
+                idle.frame(10, payload)
+                pings += 1
+        dead.read_head()
+        assert dead.close_code() is None  # cut: there is nobody to tell
+        assert not idle.gone()
