@@ -14,7 +14,7 @@ struct message {
     struct buf buf; // with SCRATCH_HEADROOM
 };
 
-static struct buf *begin(struct session *s)
+static struct message *queue(struct session *s)
 {
     struct message *m = xcalloc(1, sizeof *m);
     *s->last = m;
@@ -22,7 +22,12 @@ static struct buf *begin(struct session *s)
     buf_room(&m->buf, SCRATCH_HEADROOM);
     m->buf.n = SCRATCH_HEADROOM;
     lws_callback_on_writable(s->wsi);
-    return &m->buf;
+    return m;
+}
+
+static struct buf *begin(struct session *s)
+{
+    return &queue(s)->buf;
 }
 
 void message_drop(struct session *s)
@@ -31,6 +36,8 @@ void message_drop(struct session *s)
     s->first = m->next;
     if (!s->first)
         s->last = &s->first;
+    if (s->health == m)
+        s->health = NULL;
     buf_free(&m->buf);
     free(m);
 }
@@ -99,11 +106,16 @@ void message_unsubscribed(struct session *s, const char *id)
     reply_unsubscribed(begin(s), s->text, id);
 }
 
+// Of several that would wait, only the newest is of use.
 void message_health(struct session *s)
 {
     struct context *c = s->c;
     s->health_version = c->health_version;
-    reply_health(begin(s), s->text, c->health, c->health_since_us, c->health_text);
+    if (!s->health)
+        s->health = queue(s);
+    struct buf *out = &s->health->buf;
+    out->n = SCRATCH_HEADROOM;
+    reply_health(out, s->text, c->health, c->health_since_us, c->health_text);
 }
 
 size_t message_count(const struct session *s)

@@ -30,6 +30,7 @@ struct session {
 
     struct buf in;                 // a client's message that is not whole yet
     struct message *first, **last; // messages that wait
+    struct message *health;        // the one among them about the source's health
     struct frame *frame;           // of entries, on its way
     struct frame *relations;       // to be sent before it
     struct selection *frame_of;    // whose frame it is; only compared
@@ -40,7 +41,8 @@ struct session {
     bool pinged, ping_due;
     int64_t heard_us;        // the client's last sign of life
     uint64_t written_before; // at the last tick
-    uint64_t written, taken; // bytes handed to the socket; and what the client's kernel has
+    uint64_t written;        // bytes handed to the socket
+    uint64_t taken;          // and what the client's kernel has of them
 };
 
 // From the URL: `q` is taken over; NULL when the URL asks for nothing. `fault` and `why` as
@@ -54,7 +56,7 @@ void session_end(struct session *s);
 // Events of the connection. -1: libwebsockets is to close it.
 int session_received(struct session *s, const void *p, size_t n, bool binary, bool final);
 int session_writeable(struct session *s);
-void session_heard(struct session *s); // a pong
+void session_heard(struct session *s); // a sign of life: a pong, a message
 
 // The journal or the health may have news.
 void session_wake(struct session *s);
