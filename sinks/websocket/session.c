@@ -5,9 +5,9 @@
 #include "sinks/websocket/message.h"
 
 #include <libwebsockets.h>
-#include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #define SESSION_MAGIC  0x5e5510u
 #define FRAGMENT_ABOVE FRAME_LARGE_BYTES + SCRATCH_BYTES
@@ -225,10 +225,19 @@ static void take_message(struct session *s)
     }
 }
 
+// While something waits, only what the client takes of it is a sign of life (see look_for_life): a
+// program may talk on and on and never read.
+void session_heard(struct session *s)
+{
+    s->pinged = false;
+    if (!s->frame && !s->first)
+        s->heard_us = clock_mono_us();
+}
+
 int session_received(struct session *s, const void *p, size_t n, bool binary, bool final)
 {
     CHECK(s->magic == SESSION_MAGIC);
-    s->heard_us = clock_mono_us();
+    session_heard(s);
     if (s->close_code)
         return 0; // it is past listening to
     metric_add(s->c->server->metrics.requests, final);
@@ -259,12 +268,6 @@ int session_received(struct session *s, const void *p, size_t n, bool binary, bo
     }
     take_message(s);
     return 0;
-}
-
-void session_heard(struct session *s)
-{
-    s->heard_us = clock_mono_us();
-    s->pinged = false;
 }
 
 // ---- sending ----
@@ -485,28 +488,29 @@ int session_writeable(struct session *s)
     return 0;
 }
 
-// A client with much to read may take long to see a ping: while its kernel takes bytes, it lives.
+// What waits may keep a client from seeing a ping for long: while its kernel takes bytes, it lives.
 static void look_for_life(struct session *s, int64_t now_us)
 {
-    int unsent = 0;
-    if (!s->frame || ioctl(lws_get_socket_fd(s->wsi), SIOCOUTQ, &unsent) != 0)
+    struct tcp_info info = {0};
+    socklen_t n = sizeof info;
+    if (getsockopt(lws_get_socket_fd(s->wsi), IPPROTO_TCP, TCP_INFO, &info, &n) != 0 ||
+        info.tcpi_bytes_acked == s->taken)
         return;
-    if (s->written - (uint64_t)unsent > s->taken) {
-        s->taken = s->written - (uint64_t)unsent;
-        s->heard_us = now_us;
-    }
+    s->taken = info.tcpi_bytes_acked;
+    s->heard_us = now_us;
 }
 
 bool session_tick(struct session *s, int64_t now_us)
 {
     s->stalled = s->frame && s->written == s->written_before;
     s->written_before = s->written;
-    if (now_us - s->heard_us > INT64_C(1000000) * PING_SECONDS)
+    bool waits = s->frame || s->first;
+    if (waits)
         look_for_life(s, now_us);
     int64_t silent = now_us - s->heard_us;
     if (silent > INT64_C(1000000) * SILENCE_SECONDS)
         return true;
-    if (silent > INT64_C(1000000) * PING_SECONDS && !s->pinged && !s->ping_due) {
+    if (!waits && silent > INT64_C(1000000) * PING_SECONDS && !s->pinged && !s->ping_due) {
         s->ping_due = true;
         lws_callback_on_writable(s->wsi);
     }

@@ -158,6 +158,22 @@ def fast_server(make_postgres, make_rowcast):
     return rc
 
 
+def test_a_client_that_talks_and_never_reads_is_given_up(fast_server):
+    rc = fast_server
+    with RawClient(rc.port, "?from=now", buffer=4096) as liar, \
+            RawClient(rc.port, "?from=now", buffer=4096) as slow:
+        for client in (liar, slow):
+            client.read_head()
+            client.read_frame()  # hello
+        rc.pg.sql("insert into t select n, repeat('x', 500) from generate_series(1, 20000) n")
+
+        def cut():
+            slow.socket.recv(1000)  # takes little, but something
+            return liar.gone()
+        wait_for(cut, 20, "the end of a client that sends pongs and takes nothing")
+        assert not slow.gone(), "a slow client that reads was given up"
+
+
 def test_only_a_client_that_answers_no_ping_is_given_up(fast_server):
     with RawClient(fast_server.port, "?from=now") as dead, \
             RawClient(fast_server.port, "?from=now") as idle:
