@@ -42,6 +42,30 @@ def test_changes_arrive_and_survive_a_restart(pg, make_rowcast):
         assert not errors, errors
 
 
+def test_a_dead_connection_is_noticed(pg, make_rowcast):
+    """One over which nothing comes any more, but which nobody closed."""
+    pg.sql(SHOP)
+    rc = make_rowcast(source=pg.conninfo()).start()
+    with Browser() as b:
+        # The page asks every 20 seconds: here a hundred times as often.
+        b.before_pages("const real = window.setInterval;"
+                       "window.setInterval = (f, ms) => real(f, ms >= 10000 ? ms / 100 : ms)")
+        b.open(rc.http + "/")
+        wait_for(lambda: b.text("#connection") == "connected", 15, "the page to connect")
+        pg.sql("insert into shop.customers values (1, 'Ada')")
+        wait_for(lambda: b.count("#changes tbody tr") == 1, 10, "a change on the page")
+        asked = rc.metrics().get("rowcast_websocket_requests_total")
+        rc.wait_metric(lambda m: m.get("rowcast_websocket_requests_total") > asked + 5, 10,
+                       "the page to ask")
+        assert b.text("#connection") == "connected", "given up while it was answered"
+        rc.process.pause()
+        wait_for(lambda: b.text("#connection") != "connected", 10, "the page to notice")
+        rc.process.resume()
+        wait_for(lambda: b.text("#connection") == "connected", 15, "the page to connect again")
+        pg.sql("insert into shop.customers values (2, 'Grace')")
+        wait_for(lambda: b.count("#changes tbody tr") == 2, 10, "the next change on the page")
+
+
 def test_a_flood_does_not_stop_the_page(pg, make_rowcast):
     pg.sql(SHOP)
     rc = make_rowcast(source=pg.conninfo()).start()

@@ -33,6 +33,10 @@ class Browser:
     def __exit__(self, *_):
         self.driver.quit()
 
+    def before_pages(self, text):
+        """Runs JavaScript in every page before the page's own."""
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": text})
+
     def open(self, url):
         self.driver.get(url)
 

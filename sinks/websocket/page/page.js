@@ -8,6 +8,8 @@ const ROWS_AT_ONCE = 50; // made in one go
 const RENDER_MS = 100; // between two of them; longer where drawing takes long
 const FRESH_MAX = 10; // rows at once that are still pointed out
 const KNOWN_ROWS_MAX = 5000; // rows remembered, to tell what an update changed
+const ASK_MS = 20000; // between two questions that show whether the connection lives
+const UNANSWERED_MAX = 3; // of them, then it is given up
 const OPS = ["insert", "update", "delete", "truncate", "message", "read"];
 
 const $ = (id) => document.getElementById(id);
@@ -53,19 +55,32 @@ function connect() {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const url = `${scheme}//${location.host}/v1/stream?from=${encodeURIComponent(from)}`;
   const socket = new WebSocket(url, "rowcast.v1.json");
-  setBadge("connection", "connecting", "connecting");
-  socket.onopen = () => {
-    retryMs = 500;
-    setBadge("connection", "connected", "connected");
-  };
-  socket.onmessage = (event) => take(JSON.parse(event.data), socket);
-  socket.onclose = () => {
+  let unanswered = 0;
+  // Nothing tells a page that its connection is dead: pings are hidden from JavaScript.
+  const watch = setInterval(() => {
+    if (unanswered++ === UNANSWERED_MAX) lost();
+    else if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ ask: {} }));
+  }, ASK_MS);
+  function lost() {
+    clearInterval(watch);
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
     setBadge("connection", "lost", "disconnected");
     setHealth("unknown");
     notice(everConnected ? "will resume where it stopped" : "trying again");
     setTimeout(connect, retryMs * (0.5 + Math.random()));
     retryMs = Math.min(retryMs * 2, 10000);
+  }
+  setBadge("connection", "connecting", "connecting");
+  socket.onopen = () => {
+    retryMs = 500;
+    setBadge("connection", "connected", "connected");
   };
+  socket.onmessage = (event) => {
+    unanswered = 0;
+    take(JSON.parse(event.data), socket);
+  };
+  socket.onclose = lost;
 }
 
 function take(frame, socket) {
