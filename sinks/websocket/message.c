@@ -42,9 +42,9 @@ void message_drop(struct session *s)
     free(m);
 }
 
-void message_error(struct session *s, const char *code, const char *why, bool retry)
+void message_error(struct session *s, const char *id, const char *code, const char *why, bool retry)
 {
-    reply_error(begin(s), s->text, code, why, retry);
+    reply_error(begin(s), s->text, id, code, why, retry);
 }
 
 void message_hello(struct session *s)

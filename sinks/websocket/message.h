@@ -10,7 +10,9 @@ void message_subscribed(struct session *s, const struct subscription *sub, bool 
 void message_unsubscribed(struct session *s, const char *id);
 // The subscription is ended, or not made: its position cannot be continued.
 void message_reset(struct session *s, const char *id, const char *code, const char *why);
-void message_error(struct session *s, const char *code, const char *why, bool retry);
+// id: of the subscription that it is about; "": the nameless one, or the whole connection.
+void message_error(struct session *s, const char *id, const char *code, const char *why,
+                   bool retry);
 
 size_t message_count(const struct session *s);
 // The first that waits (there is one); it begins behind SCRATCH_HEADROOM bytes.

@@ -142,16 +142,19 @@ void reply_reset(struct buf *out, bool text, const char *id, const char *code, c
     pack(out, &frame);
 }
 
-void reply_error(struct buf *out, bool text, const char *code, const char *why, bool retry)
+void reply_error(struct buf *out, bool text, const char *id, const char *code, const char *why,
+                 bool retry)
 {
     if (text) {
         buf_puts(out, "{\"type\":\"error\"");
+        put_id(out, id);
         put(out, "code", code);
         put(out, "text", why);
         buf_printf(out, ",\"retry\":%s}", retry ? "true" : "false");
         return;
     }
     Rowcast__V1__Error error = ROWCAST__V1__ERROR__INIT;
+    error.id = *id ? (char *)id : NULL;
     error.code = (char *)code;
     error.text = (char *)why;
     error.has_retry = true;

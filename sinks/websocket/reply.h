@@ -29,6 +29,8 @@ void reply_unsubscribed(struct buf *out, bool text, const char *id);
 // earliest: NULL where the journal has nothing.
 void reply_reset(struct buf *out, bool text, const char *id, const char *code, const char *why,
                  const struct cursor *earliest);
-void reply_error(struct buf *out, bool text, const char *code, const char *why, bool retry);
+// id: of the subscription that it is about; "": the nameless one, or the whole connection.
+void reply_error(struct buf *out, bool text, const char *id, const char *code, const char *why,
+                 bool retry);
 void reply_health(struct buf *out, bool text, enum health_state state, int64_t since_us,
                   const char *why);

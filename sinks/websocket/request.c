@@ -19,6 +19,15 @@ void request_fini(struct request *q)
     request_init(q);
 }
 
+// What is left of a faulty one.
+static void keep_only_id(struct request *q)
+{
+    char id[sizeof q->id];
+    memcpy(id, q->id, sizeof id);
+    request_fini(q);
+    memcpy(q->id, id, sizeof id);
+}
+
 static enum request_fault bad(struct err *e, const char *what, const char *value)
 {
     (void)err_set(e, ERR_DATA, "%s: %.100s", what, value);
@@ -105,13 +114,19 @@ static enum request_fault json_body(json_t *body, struct request *q, struct err 
     json_t *value;
     if (!json_is_object(body))
         return bad(e, "an object is wanted", "{\"subscribe\":{..}}");
+    value = q->kind == REQUEST_ASK ? NULL : json_object_get(body, "id");
+    if (value) { // before all else, which may be faulty
+        enum request_fault fault = json_text(value, q, "id", put_id, e);
+        if (fault != REQUEST_OK)
+            return fault;
+    }
     json_object_foreach(body, key, value)
     {
-        enum request_fault fault;
+        enum request_fault fault = REQUEST_OK;
         bool subscribe = q->kind == REQUEST_SUBSCRIBE;
         if (q->kind != REQUEST_ASK && strcmp(key, "id") == 0)
-            fault = json_text(value, q, key, put_id, e);
-        else if (subscribe && strcmp(key, "tables") == 0)
+            continue;
+        if (subscribe && strcmp(key, "tables") == 0)
             fault = json_texts(value, q, key, put_table, e);
         else if (subscribe && strcmp(key, "ops") == 0)
             fault = json_texts(value, q, key, put_op, e);
@@ -148,21 +163,17 @@ static enum request_fault json_request(json_t *root, struct request *q, struct e
 enum request_fault request_json(struct slice text, struct request *ret_q, struct err *e)
 {
     json_error_t why;
+    request_init(ret_q);
     json_t *root = json_loadb((const char *)text.p, text.n, JSON_REJECT_DUPLICATES, &why);
     if (!root) {
         (void)err_set(e, ERR_DATA, "not JSON: %.200s (byte %d)", why.text, why.position);
         return REQUEST_MALFORMED;
     }
-    struct request q;
-    request_init(&q);
-    enum request_fault fault = json_request(root, &q, e);
+    enum request_fault fault = json_request(root, ret_q, e);
     json_decref(root);
-    if (fault != REQUEST_OK) {
-        request_fini(&q);
-        return fault;
-    }
-    *ret_q = q;
-    return REQUEST_OK;
+    if (fault != REQUEST_OK)
+        keep_only_id(ret_q);
+    return fault;
 }
 
 // ---- protobuf ----
@@ -205,20 +216,16 @@ static enum request_fault proto_request(const Rowcast__V1__ClientFrame *m, struc
 enum request_fault request_proto(struct slice bytes, struct request *ret_q, struct err *e)
 {
     Rowcast__V1__ClientFrame *m = rowcast__v1__client_frame__unpack(NULL, bytes.n, bytes.p);
+    request_init(ret_q);
     if (!m) {
         (void)err_set(e, ERR_DATA, "not a ClientFrame of rowcast.proto");
         return REQUEST_MALFORMED;
     }
-    struct request q;
-    request_init(&q);
-    enum request_fault fault = proto_request(m, &q, e);
+    enum request_fault fault = proto_request(m, ret_q, e);
     rowcast__v1__client_frame__free_unpacked(m, NULL);
-    if (fault != REQUEST_OK) {
-        request_fini(&q);
-        return fault;
-    }
-    *ret_q = q;
-    return REQUEST_OK;
+    if (fault != REQUEST_OK)
+        keep_only_id(ret_q);
+    return fault;
 }
 
 // ---- a URL's query ----

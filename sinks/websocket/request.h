@@ -31,7 +31,8 @@ enum request_fault {
 void request_init(struct request *q); // an empty subscription to everything, from now
 void request_fini(struct request *q);
 
-// On a fault the text in *e says what was wrong; *ret_q is then untouched. The caller finishes it.
+// On a fault the text in *e says what was wrong, and *ret_q has nothing but the id, as far as it
+// was understood, for the answer to say what it is about. The caller finishes it.
 enum request_fault request_json(struct slice text, struct request *ret_q, struct err *e);
 enum request_fault request_proto(struct slice bytes, struct request *ret_q, struct err *e);
 

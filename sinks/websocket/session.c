@@ -52,20 +52,20 @@ static struct subscription *find(struct session *s, const char *id)
 static bool admitted(struct session *s, const struct request *q)
 {
     if (!s->text && s->subscription_count > 0) {
-        message_error(s, "one_subscription",
+        message_error(s, q->id, "one_subscription",
                       "rowcast.v1.proto carries one subscription a connection: open another one",
                       false);
         return false;
     }
     if (s->subscription_count >= s->c->server->o.subscriptions_max) {
-        message_error(s, "too_many_subscriptions",
+        message_error(s, q->id, "too_many_subscriptions",
                       "this connection has as many subscriptions as it may: open another one",
                       false);
         return false;
     }
     if (find(s, q->id)) {
-        message_error(s, "bad_request", "this connection has a subscription of that id already",
-                      false);
+        message_error(s, q->id, "bad_request",
+                      "this connection has a subscription of that id already", false);
         return false;
     }
     return true;
@@ -109,7 +109,8 @@ static void subscribe(struct session *s, struct request *q)
     if (journal_reader_open(c->server->journal, "websocket", q->from, &q->cursor, false,
                             context_wake, c, &reader, &e) != 0) {
         log_error("cannot read the journal", "sink=websocket error=%s", log_quote(e.text));
-        message_error(s, "journal", "the journal cannot be read: see the server's log", true);
+        message_error(s, q->id, "journal", "the journal cannot be read: see the server's log",
+                      true);
         return;
     }
     bool resumed = q->from == FROM_POSITION;
@@ -131,7 +132,7 @@ static void act(struct session *s, struct request *q)
     case REQUEST_UNSUBSCRIBE:
         sub = find(s, q->id);
         if (!sub) {
-            message_error(s, "bad_request", "this connection has no subscription of that id",
+            message_error(s, q->id, "bad_request", "this connection has no subscription of that id",
                           false);
             break;
         }
@@ -213,13 +214,13 @@ static void take_message(struct session *s)
         request_fini(&q);
         return;
     case REQUEST_BAD:
-        message_error(s, "bad_request", e.text, false);
+        message_error(s, q.id, "bad_request", e.text, false);
         return;
     case REQUEST_CURSOR:
-        message_reset(s, "", "unknown_cursor", e.text);
+        message_reset(s, q.id, "unknown_cursor", e.text);
         return;
     case REQUEST_MALFORMED:
-        message_error(s, "malformed", e.text, false);
+        message_error(s, "", "malformed", e.text, false);
         session_close(s, LWS_CLOSE_STATUS_INVALID_PAYLOAD, "malformed message");
         return;
     }
@@ -242,7 +243,7 @@ int session_received(struct session *s, const void *p, size_t n, bool binary, bo
         return 0; // it is past listening to
     metric_add(s->c->server->metrics.requests, final);
     if (binary == s->text) {
-        message_error(s, "malformed",
+        message_error(s, "", "malformed",
                       s->text
                           ? "rowcast.v1.json takes text frames: offer rowcast.v1.proto for binary"
                           : "rowcast.v1.proto takes binary frames: offer rowcast.v1.json for text",
@@ -254,7 +255,7 @@ int session_received(struct session *s, const void *p, size_t n, bool binary, bo
     if (n > max - size_min(max, s->in.n)) {
         char why[128];
         snprintf(why, sizeof why, "a message may have %zu bytes (--request-max)", max);
-        message_error(s, "too_large", why, false);
+        message_error(s, "", "too_large", why, false);
         session_close(s, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "message too large");
         buf_free(&s->in);
         return 0;
@@ -348,7 +349,7 @@ static void give_up(struct session *s, struct subscription *sub, enum subscripti
         return;
     }
     log_error("cannot read the journal", "sink=websocket error=%s", log_quote(e->text));
-    message_error(s, "journal", "the journal cannot be read: see the server's log", true);
+    message_error(s, id, "journal", "the journal cannot be read: see the server's log", true);
     session_close(s, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "journal");
 }
 

@@ -118,6 +118,27 @@ def server():
     pg.destroy()
 
 
+# ---- faults ----
+
+def test_a_fault_says_which_subscription_it_is_about(server):
+    with server.stream() as s:
+        s.send({"subscribe": {"from": "zzz", "id": "a"}})
+        answer = s.recv()
+        assert (answer["type"], answer["id"], answer["code"]) == ("reset", "a", "unknown_cursor")
+        s.send({"subscribe": {"id": "b", "tabels": ["t"]}})
+        answer = s.recv()
+        assert (answer["type"], answer["id"], answer["code"]) == ("error", "b", "bad_request")
+        s.subscribe(["t"], id="c")
+        for request in ("subscribe", "unsubscribe"):
+            id = "c" if request == "subscribe" else "d"
+            s.send({request: {"id": id}})
+            answer = s.recv()
+            assert (answer["id"], answer["code"]) == (id, "bad_request"), answer
+        s.send("{")
+        code, (answer,) = s.wait_closed()
+        assert (code, answer["code"]) == (1007, "malformed") and "id" not in answer
+
+
 # ---- lag ----
 
 def test_a_client_that_has_everything_has_no_lag(make_postgres, make_rowcast):

@@ -7,11 +7,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static void use(enum request_fault fault, struct request *q, const struct err *e)
 {
+    CHECK(strlen(q->id) <= REQUEST_ID_MAX);
     if (fault != REQUEST_OK) {
-        CHECK(e->text[0] != 0);
+        CHECK(e->text[0] != 0 && !q->tables);
         return;
     }
-    CHECK(q->kind <= REQUEST_ASK && strlen(q->id) <= REQUEST_ID_MAX);
+    CHECK(q->kind <= REQUEST_ASK);
     CHECK(q->table_count <= REQUEST_TABLES_MAX);
     for (size_t i = 0; i < q->table_count; i++)
         CHECK(*q->tables[i] && strlen(q->tables[i]) <= REQUEST_GLOB_MAX);

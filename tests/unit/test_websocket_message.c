@@ -33,13 +33,13 @@ static void only_the_newest_health_waits(void **state)
     (void)state;
     struct context c = {.health = HEALTH_LIVE};
     struct session s = {.c = &c, .text = true, .last = &s.first};
-    message_error(&s, "journal", "it cannot be read", true);
+    message_error(&s, "a", "journal", "it cannot be read", true);
     for (int i = 0; i < 100; i++)
         change_health(&s, i % 2 ? HEALTH_LIVE : HEALTH_STALE);
     change_health(&s, HEALTH_DOWN);
     message_unsubscribed(&s, "a");
     assert_int_equal(message_count(&s), 3);
-    assert_true(first_says(&s, "\"type\":\"error\""));
+    assert_true(first_says(&s, "{\"type\":\"error\",\"id\":\"a\",\"code\":\"journal\""));
     message_drop(&s);
     assert_true(first_says(&s, "\"state\":\"down\""));
     assert_int_equal(s.health_version, c.health_version);

@@ -87,6 +87,34 @@ static void json_faults(void **state)
     }
 }
 
+// An answer says what it is about, wherever the fault stands.
+static void a_fault_leaves_the_id(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "{\"subscribe\":{\"from\":\"zzz\",\"id\":\"a\"}}",
+        "{\"subscribe\":{\"tables\":[\"t\",\"\"],\"id\":\"a\"}}",
+        "{\"subscribe\":{\"tabels\":[],\"id\":\"a\"}}",
+        "{\"unsubscribe\":{\"from\":\"now\",\"id\":\"a\"}}",
+    };
+    struct request q;
+    struct err e;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_not_equal(json(cases[i], &q), REQUEST_OK);
+        assert_string_equal(q.id, "a");
+        assert_int_equal(q.table_count, 0);
+    }
+    assert_int_equal(json("{\"subscribe\":{\"id\":7}}", &q), REQUEST_BAD);
+    assert_string_equal(q.id, "");
+    assert_int_equal(json("{\"ask\":{\"id\":\"a\"}}", &q), REQUEST_BAD);
+    assert_string_equal(q.id, "");
+    static const uint8_t from_x[] = {0x0a, 6, 0x0a, 1, 'a', 0x22, 1, 'x'};
+    assert_int_equal(request_proto((struct slice){from_x, sizeof from_x}, &q, &e), REQUEST_CURSOR);
+    assert_string_equal(q.id, "a");
+    assert_int_equal(request_proto((struct slice){from_x, 3}, &q, &e), REQUEST_MALFORMED);
+    assert_string_equal(q.id, "");
+}
+
 static void limits(void **state)
 {
     (void)state;
@@ -257,9 +285,15 @@ static void selections(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(json_requests),  cmocka_unit_test(json_faults), cmocka_unit_test(limits),
-        cmocka_unit_test(proto_requests), cmocka_unit_test(arguments),   cmocka_unit_test(hosts),
-        cmocka_unit_test(origins),        cmocka_unit_test(selections),
+        cmocka_unit_test(json_requests),
+        cmocka_unit_test(json_faults),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(proto_requests),
+        cmocka_unit_test(arguments),
+        cmocka_unit_test(hosts),
+        cmocka_unit_test(origins),
+        cmocka_unit_test(selections),
+        cmocka_unit_test(a_fault_leaves_the_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
