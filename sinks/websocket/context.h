@@ -9,9 +9,11 @@
 
 #include <pthread.h>
 
-#define PING_SECONDS        20   // of silence, then a ping
-#define SILENCE_SECONDS     60   // of silence, then the connection is given up
-#define REQUEST_HEADERS_MAX 8192 // bytes of a request's line and headers
+#define PING_SECONDS    20 // of silence, then a ping
+#define SILENCE_SECONDS 60 // of silence, then the connection is given up
+// Bytes of a request's line and headers. Browsers send the cookies of everything that runs on
+// localhost to each of its ports. The room is allocated only while headers are read.
+#define REQUEST_HEADERS_MAX (32 << 10)
 #define SCRATCH_BYTES       (64 << 10)
 #define SCRATCH_HEADROOM    64
 

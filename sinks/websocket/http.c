@@ -92,7 +92,7 @@ static const char *header(struct lws *wsi, enum lws_token_indexes token, char te
     return text;
 }
 
-static void refused(const char *why)
+void http_refused(const char *why)
 {
     AUTO_BUF struct buf labels = {0};
     metrics_label(&labels, "reason", why);
@@ -111,14 +111,14 @@ static bool admitted(struct context *c, struct lws *wsi, struct http_answer *a)
     const char *origin = header(wsi, WSI_TOKEN_ORIGIN, origin_text, &too_long);
     listen_local(lws_get_socket_fd(wsi), local);
     if (too_long || !guard_host(g, host, local)) {
-        refused("host");
+        http_refused("host");
         refuse(a, 403,
                "this Host is not one that rowcast answers to; if it is yours, name it with "
                "--allow-host");
         return false;
     }
     if (!guard_origin(g, origin, host)) {
-        refused("origin");
+        http_refused("origin");
         refuse(a, 403,
                "pages of this Origin may not read from rowcast; if they should, name it with "
                "--allow-origin");
@@ -337,7 +337,7 @@ static bool has_room(struct context *c, struct http_answer *a)
     int64_t open = metric_get(c->server->metrics.connections);
     if (open < (int64_t)c->server->o.connections_max)
         return true;
-    refused("connections");
+    http_refused("connections");
     refuse(a, 503, "rowcast has as many connections as it may: see --connections-max");
     return false;
 }
@@ -347,7 +347,7 @@ static bool claimed(struct context *c, struct http_answer *a)
     struct journal_identity id;
     if (context_identify(c, &id))
         return true;
-    refused("no_stream");
+    http_refused("no_stream");
     refuse(a, 503,
            "rowcast has never reached its PostgreSQL server: there is no stream yet; /readyz says "
            "how it stands");

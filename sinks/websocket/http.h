@@ -18,6 +18,9 @@ struct http_answer {
 void http_get(struct context *c, const char *path, char *const *tables, size_t table_count,
               struct http_answer *a);
 
+// Counts a request that was refused.
+void http_refused(const char *why);
+
 // LWS_CALLBACK_HTTP: answers. Returns what the callback returns.
 int http_request(struct context *c, struct lws *wsi);
 // LWS_CALLBACK_HTTP_CONFIRM_UPGRADE: 0 lets it through; else it was answered.

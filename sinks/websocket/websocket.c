@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "sinks/websocket/context.h"
+#include "sinks/websocket/http.h"
 
 #include <errno.h>
 #include <libwebsockets.h>
@@ -154,6 +154,9 @@ static void limit_files(uint32_t connections_max)
 static void lws_log(int level, const char *line)
 {
     (void)level;
+    // All that it tells of headers beyond REQUEST_HEADERS_MAX: it closes before we can answer.
+    if (strstr(line, "Ran out of header data space"))
+        http_refused("headers");
     // Its words are about single connections, and clients can provoke them.
     log_debug("libwebsockets", "text=%s", log_quote(line));
 }

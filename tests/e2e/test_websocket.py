@@ -118,6 +118,21 @@ def server():
     pg.destroy()
 
 
+# ---- the door ----
+
+def test_cookies_of_other_ports_do_no_harm(server):
+    """Browsers send those of all that ever ran on localhost."""
+    def refused():
+        return server.metrics().get("rowcast_websocket_refused_total", reason="headers") or 0
+    assert server.get("/healthz", {"Cookie": "a=" + "x" * 30000}) == (200, "ok\n")
+    with server.stream(start="earliest", headers={"Cookie": "a=" + "x" * 30000}) as s:
+        s.changes(10)
+    before = refused()
+    with pytest.raises(OSError):
+        server.get("/healthz", {"Cookie": "a=" + "x" * 33000})
+    wait_for(lambda: refused() == before + 1, what="the request to be counted")
+
+
 # ---- faults ----
 
 def test_a_fault_says_which_subscription_it_is_about(server):
