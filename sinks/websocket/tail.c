@@ -1,8 +1,8 @@
 // rowcast tail: one connection at a time, made again when it is lost, from the cursor of the last
 // entry that was printed. One thread; libwebsockets' own loop, with a tick to look at `stop`.
 //
-// A session ends in one of three ways: the server or the network ended it (connect again), it
-// cannot go on (`failed`), or our stdout was closed (done).
+// A session ends in one of four ways: the server or the network ended it, or the server does not
+// let us in yet (connect again), it cannot go on (`failed`), or our stdout was closed (done).
 #include "base/clock.h"
 #include "proto/json.h"
 #include "sinks/websocket/client.h"
@@ -33,6 +33,7 @@ struct tail {
     lws_sorted_usec_list_t tick;
     struct lws *wsi;
     bool over;       // the session has ended
+    bool refused;    // it was not let in for now (503)
     bool subscribed; // once, in any session
     bool closed;     // our stdout
     bool failed;
@@ -266,6 +267,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
             (void)fail(t, ERR_USAGE,
                        status == 403 ? "refused (403): is the name in its --allow-host?"
                                      : "refused: is this a rowcast?");
+        t->refused = status == 503;
         session_over(t, in, in ? n : 0);
         return 0;
     }
@@ -317,7 +319,7 @@ static void session(struct tail *t, const volatile int *stop)
         .retry_and_idle_policy = &keep_alive,
         .pwsi = &t->wsi,
     };
-    t->over = false;
+    t->over = t->refused = false;
     t->reason[0] = 0;
     buf_clear(&t->rx);
     if (!lws_client_connect_via_info(&info))
@@ -328,12 +330,27 @@ static void session(struct tail *t, const volatile int *stop)
     }
 }
 
+// Why a server that runs does not let us in: libwebsockets keeps the answer's text to itself.
+static void ask_why_refused(struct tail *t)
+{
+    AUTO_BUF struct buf status = {0}, text = {0};
+    struct slice stream;
+    struct err e;
+    if (websocket_get(t->o->url, "/v1/status", &status, &e) != 0)
+        return; // it went away meanwhile: the next try tells
+    if (scan_get(buf_slice(&status), "stream", &stream))
+        snprintf(t->reason, sizeof t->reason, "it serves as many as its --connections-max says");
+    else
+        snprintf(t->reason, sizeof t->reason, "it has not reached its PostgreSQL server yet: %s",
+                 text_of(&text, buf_slice(&status), "text"));
+}
+
 static void wait_before_retry(struct tail *t, const volatile int *stop)
 {
     int64_t jitter = t->backoff_us / 4;
     int64_t wait_us = t->backoff_us - jitter + random() % (2 * jitter);
-    note(t, "connection lost%s%s; trying again in %.1f s", t->reason[0] ? ": " : "", t->reason,
-         (double)wait_us / 1e6);
+    note(t, "%s%s%s; trying again in %.1f s", t->refused ? "not let in" : "connection lost",
+         t->reason[0] ? ": " : "", t->reason, (double)wait_us / 1e6);
     int64_t until = clock_mono_us() + wait_us;
     while (going(t, stop) && clock_mono_us() < until && lws_service(t->context, 0) >= 0)
         ;
@@ -346,7 +363,9 @@ static void follow(struct tail *t, const volatile int *stop)
         session(t, stop);
         if (!going(t, stop))
             return;
-        if (!t->subscribed) {
+        if (t->refused)
+            ask_why_refused(t);
+        else if (!t->subscribed) {
             t->failed = true;
             (void)err_set(t->e, ERR_RETRY, NO_ANSWER, t->address.authority,
                           t->reason[0] ? t->reason : "no connection");

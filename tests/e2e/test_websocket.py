@@ -10,6 +10,7 @@ import time
 import pytest
 
 from lib.postgres import Postgres
+from lib.process import Process
 from lib.rowcast import Rowcast
 from lib.stream import Stream
 from lib.wait import wait_for
@@ -131,6 +132,26 @@ def test_cookies_of_other_ports_do_no_harm(server):
     with pytest.raises(OSError):
         server.get("/healthz", {"Cookie": "a=" + "x" * 33000})
     wait_for(lambda: refused() == before + 1, what="the request to be counted")
+
+
+def test_tail_waits_for_a_rowcast_that_waits_for_its_server(make_rowcast):
+    pg = Postgres().start()
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    pg.stop()
+    rc = make_rowcast(source=pg.url()).start(ready=False)
+    wait_for(lambda: rc.get("/healthz")[0] == 200, what="rowcast to run", ignore=(OSError,))
+    tail = Process("tail", [rc.binary, "tail", f"ws://127.0.0.1:{rc.port}", "--json"],
+                   rc.dir / "tail.log", stdout=rc.dir / "tail.out").start()
+    try:
+        tail.wait_log("not let in: .*PostgreSQL server yet: .*refused.*trying again")
+        pg.start()
+        rc.wait_ready(40)
+        rc.wait_metric(lambda m: m.get("rowcast_websocket_subscribers") == 1, what="tail's turn")
+        pg.sql("insert into t values (1)")
+        wait_for(lambda: '"op":"insert"' in (rc.dir / "tail.out").read_text(), what="the change")
+    finally:
+        tail.kill9()
+        pg.destroy()
 
 
 # ---- faults ----
