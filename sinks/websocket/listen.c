@@ -15,7 +15,7 @@
 static int where_error(const char *where, struct err *e)
 {
     return err_set(e, ERR_USAGE,
-                   "listen address %s: ADDR:PORT is wanted (127.0.0.1:7777, [::1]:7777, *:7777)",
+                   "listen address %s: ADDR:PORT is wanted (127.0.0.1:7654, [::1]:7654, *:7654)",
                    where);
 }
 
@@ -96,27 +96,41 @@ static int address_text(int fd, char ret_text[ADDRESS_TEXT_MAX])
     return ntohs(at.in6.sin6_port);
 }
 
+// On the first of the addresses that can be had: *ret_fd, or -1 and errno.
+static int listen_any(const char *host, const char *port, int family, int *ret_fd)
+{
+    struct addrinfo want = {
+        .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_family = family, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *all;
+    int r = getaddrinfo(host, port, &want, &all);
+    if (r != 0)
+        return r;
+    *ret_fd = -1;
+    for (const struct addrinfo *a = all; a && *ret_fd < 0; a = a->ai_next)
+        *ret_fd = listen_on(a);
+    int why = errno;
+    freeaddrinfo(all);
+    errno = why;
+    return 0;
+}
+
 int listen_open(const char *where, int *ret_fd, char ret_text[ADDRESS_TEXT_MAX], struct err *e)
 {
     char host[64] = "";
     const char *port = NULL;
     if (split(where, host, &port, e) != 0)
         return -1;
-    struct addrinfo want = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *all;
-    if (!*host)
-        want.ai_family = AF_INET6; // and IPv4 through it
-    int r = getaddrinfo(*host ? host : NULL, port, &want, &all);
+    int fd = -1;
+    // Every address: IPv6, and IPv4 through it; IPv4 alone where the machine has no IPv6.
+    int r = listen_any(*host ? host : NULL, port, *host ? AF_UNSPEC : AF_INET6, &fd);
+    if (!*host && r == 0 && fd < 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
+        r = listen_any(NULL, port, AF_INET, &fd);
     if (r != 0)
         return err_set(e, ERR_LISTEN, "listen on %s: %s: check the address and port in --listen",
                        where, gai_strerror(r));
-    int fd = -1;
-    for (const struct addrinfo *a = all; a && fd < 0; a = a->ai_next)
-        fd = listen_on(a);
-    int why = errno;
-    freeaddrinfo(all);
     if (fd < 0)
-        return err_set(e, ERR_LISTEN, "listen on %s: %s: %s", where, strerror(why), remedy(why));
+        return err_set(e, ERR_LISTEN, "listen on %s: %s: %s", where, strerror(errno),
+                       remedy(errno));
     char address[ADDRESS_TEXT_MAX];
     int number = address_text(fd, address);
     bool v6 = strchr(address, ':');

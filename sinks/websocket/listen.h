@@ -9,7 +9,7 @@
 #define ADDRESS_TEXT_MAX 80
 
 // Listens on "ADDR:PORT", "[ADDR6]:PORT" or "*:PORT"; port 0: any. The address as it came out is
-// written to ret_text ("127.0.0.1:7777").
+// written to ret_text ("127.0.0.1:7654").
 int listen_open(const char *where, int *ret_fd, char ret_text[ADDRESS_TEXT_MAX],
                 struct err *e) MUST_CHECK;
 // The next connection, non-blocking and tuned for frames; -1 with errno.
