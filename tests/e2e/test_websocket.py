@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import os
 import socket
 import struct
@@ -11,8 +12,6 @@ import pytest
 
 from lib.postgres import Postgres
 from lib.process import Process
-from lib.rowcast import Rowcast
-from lib.stream import Stream
 from lib.wait import wait_for
 
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
@@ -22,7 +21,8 @@ class RawClient:
     """A WebSocket client made of bytes, which may break every rule. It reads only when it is told
     to; `buffer` is what its kernel takes meanwhile."""
 
-    def __init__(self, port, query="", buffer=None, headers=(), subprotocol="rowcast.v1.json"):
+    def __init__(self, port, query="", buffer=None, headers=(), subprotocol="rowcast.v1.json",
+                 host=None):
         self.socket = socket.socket()
         self.socket.settimeout(15)
         if buffer:
@@ -31,9 +31,10 @@ class RawClient:
         self.rest = b""
         key = base64.b64encode(os.urandom(16)).decode()
         self.send("\r\n".join([
-            f"GET /v1/stream{query} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Upgrade: websocket",
-            "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13",
-            f"Sec-WebSocket-Protocol: {subprotocol}", *headers, "", ""]).encode())
+            f"GET /v1/stream{query} HTTP/1.1", f"Host: {host or f'127.0.0.1:{port}'}",
+            "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}",
+            "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Protocol: {subprotocol}", *headers,
+            "", ""]).encode())
 
     def __enter__(self):
         return self
@@ -83,16 +84,25 @@ class RawClient:
             n = int.from_bytes(self.read(2 if n == 126 else 8), "big")
         return first & 15, self.read(n)
 
-    def close_code(self):
-        """Reads to the end; the code of the close frame, None where there was none."""
-        code = None
+    def read_message(self):
+        """The next text frame, parsed."""
+        while True:
+            opcode, payload = self.read_frame()
+            if opcode == 1:
+                return json.loads(payload)
+
+    def until_closed(self):
+        """(code of the close frame, None where there is none; messages that came before)"""
+        said = []
         try:
             while True:
                 opcode, payload = self.read_frame()
                 if opcode == 8:
-                    code = int.from_bytes(payload[:2], "big")
+                    return int.from_bytes(payload[:2], "big"), said
+                if opcode == 1:
+                    said.append(json.loads(payload))
         except (EOFError, ConnectionResetError):
-            return code
+            return None, said
 
     def gone(self):
         """Whether the server has given the connection up; reads nothing that it sent."""
@@ -103,23 +113,59 @@ class RawClient:
         return False
 
 
-@pytest.fixture(scope="module")
-def server():
-    """A running rowcast with one table and some changes in its journal, for all tests that leave
-    it as it was."""
-    pg = Postgres().start()
+@pytest.fixture
+def server(make_postgres, make_rowcast):
+    """A running rowcast with one table and ten changes in its journal."""
+    pg = make_postgres()
     pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
-    rc = Rowcast(source=pg.url()).start()
+    rc = make_rowcast(source=pg.url()).start()
     rc.pg = pg
     with rc.stream(start="now") as s:
         pg.sql("insert into t select generate_series(1, 10)")
         s.changes(10)
-    yield rc
-    rc.kill9()
-    pg.destroy()
+    return rc
 
 
 # ---- the door ----
+
+def first_line(port, **options):
+    with RawClient(port, **options) as client:
+        return client.read_head()
+
+
+def test_who_may_come_in(make_postgres, make_rowcast):
+    pg = make_postgres()
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast("--allow-origin", "https://app.example", "--allow-host", "db.example",
+                      "--connections-max", "3", source=pg.url()).start()
+    in_, out = "HTTP/1.1 101 Switching Protocols", "HTTP/1.1 403 Forbidden"
+    for origin, answer in ((f"http://127.0.0.1:{rc.port}", in_), ("https://app.example", in_),
+                           ("http://app.example", out), ("https://app.example.evil.example", out),
+                           (f"http://127.0.0.1:{rc.port + 1}", out), ("null", out)):
+        got = first_line(rc.port, headers=[f"Origin: {origin}"])
+        assert got == answer, f"Origin {origin}: {got}"
+    for host, answer in ((f"localhost:{rc.port}", in_), ("db.example", in_), ("evil.example", out),
+                         ("db.example.evil.example", out), ("db.example, evil.example", out)):
+        assert first_line(rc.port, host=host) == answer, host
+        status = rc.get("/v1/status", {"Host": host})[0]
+        assert status == (200 if answer == in_ else 403), f"{host}: {status}"
+    counted = rc.metrics()
+    assert counted.get("rowcast_websocket_refused_total", reason="origin") == 4
+    assert counted.get("rowcast_websocket_refused_total", reason="host") == 6
+
+    # One more than may be: a proper answer, and health can still be read.
+    rc.wait_metric(lambda m: m.get("rowcast_websocket_connections") == 0, what="all to be gone")
+    guests = [rc.stream(start="now") for _ in range(3)]
+    assert first_line(rc.port) == "HTTP/1.1 503 Service Unavailable"
+    assert rc.get("/readyz")[0] == 200
+    assert rc.metrics().get("rowcast_websocket_refused_total", reason="connections") == 1
+    guests.pop().close()
+    rc.wait_metric(lambda m: m.get("rowcast_websocket_connections") == 2, what="one to be gone")
+    with rc.stream(start="now") as s:
+        pg.sql("insert into t values (1)")
+        for guest in (s, *guests):
+            assert guest.changes(1)[0]["row"] == {"id": 1}
+
 
 def test_cookies_of_other_ports_do_no_harm(server):
     """Browsers send those of all that ever ran on localhost."""
@@ -156,6 +202,85 @@ def test_tail_waits_for_a_rowcast_that_waits_for_its_server(make_rowcast):
 
 # ---- faults ----
 
+TEXT, BINARY, MORE, CLOSE, PING = 1, 2, 0, 8, 9
+
+# What is sent, the close code (None: cut), the code in the error that comes before (None: none).
+WRONG = {
+    "not JSON": ([(TEXT, b"garbage", {})], 1007, "malformed"),
+    "nothing": ([(TEXT, b"", {})], 1007, "malformed"),
+    "no UTF-8": ([(TEXT, b'{"subscribe":{"id":"\xff\xfe"}}', {})], 1007, "malformed"),
+    "a NUL": ([(TEXT, b'{"subscribe":{"id":"a\\u0000b"}}', {})], 1007, "malformed"),
+    "a key twice": ([(TEXT, b'{"ask":{},"ask":{}}', {})], 1007, "malformed"),
+    "too deep": ([(TEXT, b"[" * 60000, {})], 1007, "malformed"),
+    "binary": ([(BINARY, b'{"ask":{}}', {})], 1003, "malformed"),
+    "too large": ([(TEXT, b"x" * 65537, {})], 1009, "too_large"),
+    "too large in pieces": ([(TEXT, b"x" * 30000, {"fin": False}),
+                             (MORE, b"x" * 30000, {"fin": False}),
+                             (MORE, b"x" * 30000, {"fin": False})], 1009, "too_large"),
+    "a reserved bit": ([(TEXT, b'{"ask":{}}', {"reserved": 0x40})], 1002, None),
+    "an unknown opcode": ([(3, b"x", {})], 1002, None),
+    "a message inside another": ([(TEXT, b'{"ask', {"fin": False}), (TEXT, b'{"ask":{}}', {})],
+                                 1002, None),
+    "the rest of nothing": ([(MORE, b"x", {})], 1002, None),
+    "a negative length": ([(TEXT, b"x" * 1000, {"length": 1 << 63 | 5})], None, None),
+    "a large ping": ([(PING, b"x" * 200, {})], None, None),
+}
+
+
+@pytest.mark.sanitize
+def test_wrong_frames_end_their_own_connection_and_no_other(server):
+    with server.stream(start="now") as bystander:
+        for what, (frames, code, error) in WRONG.items():
+            with RawClient(server.port) as client:
+                client.read_head()
+                for opcode, payload, options in frames:
+                    client.frame(opcode, payload, **options)
+                got, said = client.until_closed()
+            errors = [m["code"] for m in said if m["type"] == "error"]
+            assert (got, errors) == (code, [error] if error else []), f"{what}: {got} {said}"
+        with RawClient(server.port, subprotocol="rowcast.v1.proto") as client:
+            client.read_head()
+            client.frame(BINARY, os.urandom(50))
+            got, _ = client.until_closed()
+            assert got == 1007
+        server.pg.sql("insert into t values (11)")
+        assert bystander.changes(1)[0]["row"]["id"] == 11
+
+
+@pytest.mark.sanitize
+def test_right_frames_in_any_pieces(server):
+    with RawClient(server.port) as client:
+        client.read_head()
+        assert client.read_message()["type"] == "hello"
+        client.frame(TEXT, b'{"subscribe":', fin=False)
+        client.frame(PING, b"in between")
+        client.frame(MORE, b"{}}")
+        assert client.read_frame() == (10, b"in between")
+        assert client.read_message()["type"] == "subscribed"
+        client.frame(CLOSE, struct.pack(">H", 1000) + b"bye")
+        assert client.until_closed()[0] == 1000
+
+
+@pytest.mark.sanitize
+def test_what_one_connection_may_have(server):
+    with server.stream() as s:
+        for n in range(16):
+            s.subscribe(["t"], id=str(n))
+        s.send({"subscribe": {"id": "16"}})
+        answer = s.recv()
+        assert (answer["id"], answer["code"]) == ("16", "too_many_subscriptions")
+        s.send({"unsubscribe": {"id": "3"}})
+        assert s.expect("unsubscribed")["id"] == "3"
+        s.subscribe(["t"], id="16")
+    with RawClient(server.port, buffer=4096) as client:  # asks on and on, and reads nothing
+        client.read_head()
+        ask = b'{"unsubscribe":{"id":"' + b"a" * 64 + b'"}}'
+        with pytest.raises(OSError):
+            for _ in range(1_000_000):
+                client.frame(TEXT, ask)
+
+
+@pytest.mark.sanitize
 def test_a_fault_says_which_subscription_it_is_about(server):
     with server.stream() as s:
         s.send({"subscribe": {"from": "zzz", "id": "a"}})
@@ -173,6 +298,90 @@ def test_a_fault_says_which_subscription_it_is_about(server):
         s.send("{")
         code, (answer,) = s.wait_closed()
         assert (code, answer["code"]) == (1007, "malformed") and "id" not in answer
+
+
+# ---- cursors ----
+
+@pytest.mark.sanitize
+def test_a_cursor_that_cannot_be_continued(server):
+    stream = server.status()["stream"]
+    other = f"{int(stream, 16) ^ 1:016x}"
+    with server.stream() as s:
+        for cursor, code in ((f"{other}.1.1000.0", "other_stream"),
+                             (f"{stream}.7.1000.0", "other_timeline"),
+                             (f"{stream}.1.1000.0", "cursor_expired"),
+                             ("yesterday", "unknown_cursor")):
+            s.send({"subscribe": {"id": "a", "from": cursor}})
+            reset = s.expect("reset")
+            assert (reset["id"], reset["code"]) == ("a", code)
+        s.subscribe(["t"], id="a", start=reset["earliest"])
+        assert len(s.changes(10)) == 10
+    with RawClient(server.port, f"?from={other}.1.1000.0") as client:  # by URL
+        client.read_head()
+        assert [client.read_message()["type"] for _ in range(2)] == ["hello", "reset"]
+
+
+def test_a_cursor_ahead_of_the_stream_waits_for_it(server):
+    """Its holder had what a power cut took from the journal."""
+    ahead = server.pg.lsn() + (1 << 20)
+    with server.stream(start=f"{server.status()['stream']}.1.{ahead:x}.0") as s:
+        assert s.subscribed["recovered"] is True
+        server.pg.sql("insert into t values (21)")
+        server.pg.sql("select pg_switch_wal()")
+        server.pg.sql("insert into t values (22)")
+        assert [c["row"]["id"] for c in s.changes(1)] == [22]
+
+
+def test_a_client_slower_than_the_journal_keeps_is_told(make_postgres, make_rowcast):
+    """A flood for one client that takes nothing and one that takes all: the journal forgets, memory
+    stays flat, the slow one is told what happened and goes on, the quick one has everything."""
+    pg = make_postgres()
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
+    rc = make_rowcast("--journal-size", "1MiB", "--segment-size", "64KiB", "--memory", "1MiB",
+                      source=pg.url()).start()
+    with RawClient(rc.port, "?from=now", buffer=4096) as slow, rc.stream(start="now") as quick:
+        slow.read_head()
+        before, _ = rc.process.memory()
+        for n in range(20):
+            pg.sql("insert into t select n, (select string_agg(md5((n * 100 + i)::text), '')"
+                   "  from generate_series(1, 32) i)"
+                   f" from generate_series({n * 1000 + 1}, {n * 1000 + 1000}) n")
+            assert [c["row"]["id"] for c in quick.changes(1000)] == \
+                list(range(n * 1000 + 1, n * 1000 + 1001))
+        _, peak = rc.process.memory()
+        assert peak - before < 24 << 20, f"{peak - before} bytes for 20 MiB of changes"
+        slow.frame(TEXT, b'{"ask":{}}')
+        while (reset := slow.read_message())["type"] != "reset":
+            pass
+        assert reset["code"] == "cursor_expired"
+        slow.frame(TEXT, b'{"subscribe":{"from":"now"}}')
+        assert slow.read_message()["type"] == "subscribed"
+        pg.sql("insert into t values (0)")
+        assert b'"op":"insert"' in slow.read_frame()[1]
+
+
+# ---- time ----
+
+def test_clocks_that_jump(make_postgres, make_rowcast):
+    """The wall clock, back and forth by an hour: changes come, nobody is cut, no age is absurd."""
+    pg = make_postgres()
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.url())
+    clock = rc.dir / "clock"
+    clock.write_text("+0")
+    rc.process.env = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(clock),
+                      "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    rc.start()
+    with rc.stream(start="now") as s:
+        for n, offset in enumerate(("+0", "-3600", "+3600", "+0", "-86400")):
+            clock.write_text(offset)
+            pg.sql("insert into t values (%s)", n)
+            assert s.changes(1)[0]["row"] == {"id": n}
+            figures = rc.metrics()
+            assert figures.get("rowcast_sink_lag_seconds", sink="websocket") >= 0
+            assert figures.get("rowcast_commit_to_sink_seconds_sum", sink="websocket") >= 0
+        s.until_lsn(pg.lsn() - 1)
+    assert rc.status()["state"] == "live" and rc.stop() == 0
 
 
 # ---- lag ----
@@ -242,5 +451,5 @@ def test_only_a_client_that_answers_no_ping_is_given_up(fast_server):
                 idle.frame(10, payload)
                 pings += 1
         dead.read_head()
-        assert dead.close_code() is None  # cut: there is nobody to tell
+        assert dead.until_closed()[0] is None  # cut: there is nobody to tell
         assert not idle.gone()
