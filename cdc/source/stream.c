@@ -121,6 +121,18 @@ static int end_of_copy(struct stream *s, struct err *e)
     return connection_error(s->c, r, e);
 }
 
+// What comes behind the server's word of it would hide what it left out: nothing more is taken.
+static int publication_skipped(struct stream *s, struct err *e)
+{
+    return err_set(e, ERR_SOURCE,
+                   "slot %s: the server skips a publication that does not exist, or did not yet "
+                   "exist at this position of WAL, and would leave out its changes; remedy: drop "
+                   "the slot and start with a new journal directory and a slot made after the "
+                   "publication; or, to keep the slot, SELECT pg_replication_slot_advance('%s', "
+                   "pg_current_wal_lsn()) and start with a new journal directory",
+                   s->slot, s->slot);
+}
+
 // Handles complete messages in libpq's memory until it has none, `budget` bytes are done, or -1.
 static int take_messages(struct loop *l, size_t budget, size_t *ret_bytes, struct err *e)
 {
@@ -129,7 +141,8 @@ static int take_messages(struct loop *l, size_t budget, size_t *ret_bytes, struc
     int n = 0;
     char *p;
     while (bytes < budget && (n = PQgetCopyData(pg, &p, 1)) > 0) {
-        int r = on_frame(l, &p, (size_t)n, e);
+        bool skipped = l->s->c->publication_skipped; // noted in front of this one
+        int r = unlikely(skipped) ? publication_skipped(l->s, e) : on_frame(l, &p, (size_t)n, e);
         PQfreemem(p);
         if (unlikely(r != 0))
             return -1;
@@ -277,11 +290,7 @@ int stream_run(struct stream *s, struct err *e)
         if (!l.read_at && read_turn(&l, e) != 0)
             return -1;
         if (s->c->publication_skipped)
-            return err_set(e, ERR_SOURCE,
-                           "slot %s: the server skips a publication that does not exist, or did "
-                           "not yet exist at this position of WAL, and would leave out its "
-                           "changes; remedy: create the publication before the slot",
-                           s->slot);
+            return publication_skipped(s, e);
         int64_t deadline = settle(&l);
         update_metrics(&l);
         int64_t now = clock_mono_us();

@@ -155,6 +155,32 @@ def test_a_publication_made_after_the_change(make_postgres, make_rowcast, versio
     assert pg.slot("rowcast")["confirmed_flush_lsn"] < pg.lsn()
 
 
+def test_a_publication_that_was_gone_for_a_while(make_postgres, make_rowcast):
+    """What 18 left out stays behind the slot: a restart ends alike, and never goes on without it."""
+    pg = make_postgres(18)
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    pg.sql("insert into t values (1)")
+    assert rows(rc, "t", 1)[0]["row"] == {"id": 1}
+    rc.process.pause()
+    pg.sql("drop publication rowcast")
+    pg.sql("insert into t values (2)")
+    left_out = pg.lsn()
+    pg.sql("create publication rowcast for table t")
+    pg.sql("insert into t values (3)")
+    wait_for(lambda: pg.value("select sent_lsn >= pg_current_wal_lsn() from pg_stat_replication"),
+             what="all to be sent, to be read at once")
+    rc.process.resume()
+    for start in (False, True):
+        if start:
+            rc.start(ready=False)
+        assert rc.wait_exit() == SOURCE
+        assert pg.slot("rowcast")["confirmed_flush_lsn"] < left_out
+        changes = command("journal", "dump", rc.journal).stdout.count('"op"')
+        assert changes == 1, f"{changes} changes in the journal"
+    assert rc.log_contains("level=error.*publication.*remedy.*pg_replication_slot_advance")
+
+
 def test_an_error_of_the_data_ends_it_after_three_times(pg, make_rowcast):
     """A row filter that divides by zero."""
     pg.sql("create table t (id int primary key, n int);"
