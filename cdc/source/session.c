@@ -214,7 +214,6 @@ static int find_start(struct session *s, lsn_t *ret_start, struct err *e)
             slot_validate(&s->preflight.slot, s->o->source->slot, s->preflight.database, e) != 0)
             return -1;
     }
-    first_progress(s);
     *ret_start = s->preflight.slot.confirmed;
     return 0;
 }
@@ -254,6 +253,20 @@ static int start(struct session *s, lsn_t from, struct err *e)
         return start_failed(s, e);
     if (PQresultStatus(r) != PGRES_COPY_BOTH)
         return err_set(e, ERR_RETRY, "slot %s: the server did not start to stream", o->slot);
+    return 0;
+}
+
+// Once it streams the slot is ours and stands still; until then another reader may have moved it.
+static int slot_taken(struct session *s, lsn_t *start, struct err *e)
+{
+    lsn_t watermark = journal_appended(s->o->journal);
+    if (slot_read(s->preflight.sql, s->o->source->slot, &s->preflight.slot, e) != 0)
+        return -1;
+    if (watermark && check_history(s, watermark, e) != 0)
+        return -1;
+    if (!watermark)
+        first_progress(s);
+    *start = u64_max(*start, s->preflight.slot.confirmed);
     return 0;
 }
 
@@ -313,7 +326,8 @@ static int session_body(struct session *s, struct session_end *end, struct err *
     if (check_pinned(s, e) != 0 || identify(s, e) != 0 || find_start(s, &from, e) != 0)
         return -1;
     // Before anything is read: numbers come from attnums, which renaming does not change.
-    if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0)
+    if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0 ||
+        slot_taken(s, &from, e) != 0)
         return -1;
     end->streamed = true;
     return stream(s, from, e);

@@ -124,8 +124,15 @@ def test_a_busy_slot_is_waited_for_and_taken_over(pg, make_rowcast):
     second = make_rowcast(source=pg.conninfo()).start(ready=False)
     pid = pg.slot("rowcast")["active_pid"]
     second.wait_log(f"level=warn.*{pid}")
+    tries = second.metrics().get("rowcast_reconnects_total")
+    pg.sql("insert into t values (1)")  # the slot goes on meanwhile
+    pg.wait_confirmed("rowcast", pg.lsn())
+    second.wait_metric(lambda m: m.get("rowcast_reconnects_total") >= tries + 2)
     first.kill9()
     second.wait_ready(40)
+    pg.sql("insert into t values (2)")
+    with second.stream(start="earliest") as s:
+        assert s.changes(1)[0]["row"] == {"id": 2}
     assert len([1 for line in second.process.log_text().splitlines()
                 if f"{pid}" in line and "level=warn" in line]) == 1, "said more than once"
 
