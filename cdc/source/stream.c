@@ -260,24 +260,31 @@ static int64_t settle(struct loop *l)
     return ack_deadline(s->ack, watermark, held, open);
 }
 
-static void sleep_until(struct loop *l, int64_t deadline)
+static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
 {
     struct stream *s = l->s;
     if (l->read_at && !l->stalled && l->read_at < deadline)
         deadline = l->read_at;
     if (l->figures_at < deadline)
         deadline = l->figures_at;
-    short events = l->stalled || l->read_at ? 0 : POLLIN;
+    // Nothing is read while stalled: only this tells then that the connection is gone.
+    short events = l->stalled ? POLLRDHUP : l->read_at ? 0 : POLLIN;
     int pending = PQflush(s->c->pg);
+    if (pending < 0)
+        return connection_error(s->c, NULL, e);
     if (pending == 1) // both, or both sides could wait for each other
         events |= POLLOUT | POLLIN;
     short revents, unused;
     waiter_sleep(s->waiter, PQsocket(s->c->pg), events, lookup_fd(s->lookup), POLLIN, deadline,
                  &revents, &unused);
-    if (pending == 1 && (revents & POLLIN))
-        (void)PQconsumeInput(s->c->pg); // makes room for the server to read; a failure shows later
-    if (clock_mono_us() >= l->read_at)
+    bool gone = revents & (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP);
+    if (l->stalled && gone)
+        return err_set(e, ERR_RETRY, "the connection was lost while reading had stopped");
+    if (pending == 1 && (revents & POLLIN) && !PQconsumeInput(s->c->pg)) // lets the server read
+        return connection_error(s->c, NULL, e);
+    if (gone || clock_mono_us() >= l->read_at)
         l->read_at = 0;
+    return 0;
 }
 
 int stream_run(struct stream *s, struct err *e)
@@ -302,8 +309,8 @@ int stream_run(struct stream *s, struct err *e)
             l.drained = pause || !l.left;
         }
         poll_figures(&l, now);
-        if (l.drained || l.stalled)
-            sleep_until(&l, deadline);
+        if ((l.drained || l.stalled) && sleep_until(&l, deadline, e) != 0)
+            return -1;
     }
     return 0;
 }

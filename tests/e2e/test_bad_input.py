@@ -290,8 +290,8 @@ def fill(mount):
 def test_a_full_disk(pg, small_disk, make_rowcast):
     """Reading stops and says so; with room again it goes on, by itself, with nothing lost."""
     pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
-    rc = make_rowcast("--segment-size", "64KiB", source=pg.conninfo(), journal=small_disk / "j")
-    rc.start()
+    rc = make_rowcast("--segment-size", "64KiB", source=pg.conninfo(unix=True),
+                      journal=small_disk / "j").start()
     with rc.stream(start="now") as s:
         pg.sql("insert into t values (0, 'first')")
         s.changes(1)
@@ -299,7 +299,12 @@ def test_a_full_disk(pg, small_disk, make_rowcast):
         for n in range(1, 200):
             pg.sql("insert into t values (%s, %s)", n, os.urandom(5000).hex())
         rc.wait_log("(No space|full)")
-        assert rc.get("/readyz")[0] == 503 or rc.alive()
+        wait_for(lambda: rc.get("/readyz")[0] == 503, what="rowcast to say that it is stale")
+        # That the server is gone is seen meanwhile, though nothing is read from it.
+        pg.kill9()
+        rc.wait_log("retrying.*lost while reading had stopped")
+        pg.start()
+        pg.wait_slot_active("rowcast")
         filler.unlink()
         rest = s.changes(199, 60)
     assert [c["row"]["id"] for c in rest] == list(range(1, 200))
