@@ -329,7 +329,7 @@ static int session_body(struct session *s, struct session_end *end, struct err *
     if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0 ||
         slot_taken(s, &from, e) != 0)
         return -1;
-    end->streamed = true;
+    end->streamed_at = clock_mono_us();
     return stream(s, from, e);
 }
 

@@ -18,10 +18,10 @@ struct session_options {
 
 // What is known of a session that ended, for the decision what to do next.
 struct session_end {
-    bool refused;     // a connection could not be made
-    bool checked;     // its warnings were said
-    bool streamed;    // it had come as far as streaming
-    char sqlstate[6]; // of what ended it; "": no word from the server
+    bool refused;        // a connection could not be made
+    bool checked;        // its warnings were said
+    int64_t streamed_at; // clock_mono_us when it had come as far as streaming; 0: it did not
+    char sqlstate[6];    // of what ended it; "": no word from the server
 };
 
 // 0: stopped. -1: e says why it ended; always fills ret_end.

@@ -13,7 +13,8 @@
 
 #define BACKOFF_FIRST_US INT64_C(50000)
 #define BACKOFF_MAX_US   INT64_C(5000000)
-#define BACKOFF_BUSY_US  INT64_C(1000000) // a slot that is in use is free any moment
+#define BACKOFF_BUSY_US  INT64_C(1000000)  // a slot that is in use is free any moment
+#define STEADY_US        INT64_C(10000000) // streaming for so long is as good as before the error
 #define POISON_TIMES     3
 
 struct source {
@@ -85,7 +86,7 @@ void source_stop(struct source *s)
 static bool is_poison(struct source *s, const struct session_end *end)
 {
     static const char *const passing[] = {"", "08", "53", "57", "58", "55006", "wait"};
-    bool passes = !end->streamed;
+    bool passes = !end->streamed_at;
     for (size_t i = 0; i < ARRAY_LEN(passing) && !passes; i++)
         passes =
             i == 0 ? !*end->sqlstate : strncmp(end->sqlstate, passing[i], strlen(passing[i])) == 0;
@@ -106,7 +107,7 @@ static bool is_final(struct source *s, const struct session_end *end, struct err
     // Passwords are rotated, roles and databases are renamed while we run: that can be undone.
     if (e->class == ERR_SOURCE && s->ever_live && end->refused)
         return false;
-    if (e->class == ERR_RETRY || (e->class == ERR_SOURCE && end->streamed && *end->sqlstate)) {
+    if (e->class == ERR_RETRY || (e->class == ERR_SOURCE && end->streamed_at && *end->sqlstate)) {
         if (!is_poison(s, end))
             return false;
         struct err cause = *e;
@@ -128,8 +129,6 @@ static int64_t jittered(int64_t us)
 static void back_off(struct source *s, const struct session_end *end, const struct err *e)
 {
     bool busy = strcmp(end->sqlstate, "55006") == 0;
-    if (end->streamed)
-        s->backoff_us = BACKOFF_FIRST_US;
     int64_t wait =
         jittered(busy && s->backoff_us > BACKOFF_BUSY_US ? BACKOFF_BUSY_US : s->backoff_us);
     if (strcmp(s->said, e->text) != 0) { // once a change of cause
@@ -154,13 +153,17 @@ static int supervise(struct source *s, struct session_options *session, struct e
 {
     for (;;) {
         struct session_end end;
+        lsn_t before = journal_appended(s->journal);
         int r = session_run(session, &end, e);
         if (atomic_load(&s->stopped) || r == 0)
             return 0;
         session->quiet |= end.checked;
-        if (end.streamed) {
-            s->ever_live = true;
+        s->ever_live |= end.streamed_at != 0;
+        // Streaming alone is no success: it may fail at the same place each time.
+        if (end.streamed_at && (journal_appended(s->journal) > before ||
+                                clock_mono_us() >= end.streamed_at + STEADY_US)) {
             s->said[0] = 0;
+            s->backoff_us = BACKOFF_FIRST_US;
         }
         if (is_final(s, &end, e)) {
             health_set(s->health, HEALTH_DOWN, e->text);

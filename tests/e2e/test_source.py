@@ -1,8 +1,10 @@
 """The source against real servers: what stands in the slot's way, and what it does about it."""
 
+import os
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -192,6 +194,24 @@ def test_an_error_of_the_data_ends_it_after_three_times(pg, make_rowcast):
     pg.sql("insert into t values (2, 0)")
     assert rc.wait_exit(30) == DATA
     assert rc.log_contains("level=error.*division by zero.*remedy")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
+def test_an_error_at_each_connection_is_said_once(make_postgres, make_rowcast):
+    """The server has no room to decode: each connection streams, then fails at the same place."""
+    pg = make_postgres(conf={"logical_decoding_work_mem": "64kB"})
+    pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    spill = pg.data / "pg_replslot" / "rowcast"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=777", "tmpfs", spill], check=True)
+    try:
+        pg.sql("insert into t select n, repeat('x', 200) from generate_series(1, 5000) n")
+        rc.wait_metric(lambda m: m.get("rowcast_reconnects_total") >= 5, what="several connections")
+        said = [line for line in rc.process.log_text().splitlines() if "retrying" in line]
+        assert len(said) == 1 and "No space" in said[0], said
+    finally:
+        subprocess.run(["umount", "-l", spill], check=True)
+    assert len(rows(rc, "t", 5000)) == 5000
 
 
 def test_a_slot_that_is_gone(pg, make_rowcast):
