@@ -5,6 +5,7 @@
 #include "base/metrics.h"
 #include "base/reader.h"
 #include "source/reading.h"
+#include "source/stall.h"
 
 #include <poll.h>
 #include <sys/prctl.h>
@@ -22,7 +23,7 @@ struct loop {
     struct reading reading;
     struct stream_metrics metrics;
     int64_t figures_at;
-    const char *stalled; // why there is no room; NULL: there is
+    struct stall stall;
     bool drained;
     bool left;       // but for what was left to the next round
     int64_t read_at; // nothing is read before: a pause
@@ -158,28 +159,25 @@ static int take_messages(struct loop *l, size_t budget, size_t *ret_bytes, struc
     return 0;
 }
 
-static void set_stalled(struct loop *l, bool room, const char *why)
+static void say_stalled(const struct loop *l)
 {
-    const char *now = room ? NULL : why ? why : "the journal has no room";
-    if (now == l->stalled)
-        return;
-    if (now) {
+    const char *why = l->stall.said;
+    if (why) {
         log_warn("reading stopped, PostgreSQL keeps its WAL meanwhile; going on when there is room",
-                 "slot=%s cause=%s", l->s->slot, log_quote(now));
-        health_set(l->s->health, HEALTH_STALE, now);
+                 "slot=%s cause=%s", l->s->slot, log_quote(why));
+        health_set(l->s->health, HEALTH_STALE, why);
     } else {
         log_info("reading again", "slot=%s", l->s->slot);
         health_set(l->s->health, HEALTH_LIVE, "streaming");
     }
-    l->stalled = now;
 }
 
 static bool has_room(struct loop *l)
 {
     const char *why = NULL;
     bool room = journal_has_room(l->s->journal, &why);
-    if (unlikely(!room || l->stalled))
-        set_stalled(l, room, why);
+    if (unlikely(!room || l->stall.since) && stall_set(&l->stall, why, clock_mono_us()))
+        say_stalled(l);
     return room;
 }
 
@@ -263,12 +261,14 @@ static int64_t settle(struct loop *l)
 static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
 {
     struct stream *s = l->s;
-    if (l->read_at && !l->stalled && l->read_at < deadline)
+    if (l->read_at && !l->stall.since && l->read_at < deadline)
         deadline = l->read_at;
+    if (stall_deadline(&l->stall) < deadline)
+        deadline = stall_deadline(&l->stall);
     if (l->figures_at < deadline)
         deadline = l->figures_at;
     // Nothing is read while stalled: only this tells then that the connection is gone.
-    short events = l->stalled ? POLLRDHUP : l->read_at ? 0 : POLLIN;
+    short events = l->stall.since ? POLLRDHUP : l->read_at ? 0 : POLLIN;
     int pending = PQflush(s->c->pg);
     if (pending < 0)
         return connection_error(s->c, NULL, e);
@@ -278,7 +278,7 @@ static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
     waiter_sleep(s->waiter, PQsocket(s->c->pg), events, lookup_fd(s->lookup), POLLIN, deadline,
                  &revents, &unused);
     bool gone = revents & (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP);
-    if (l->stalled && gone)
+    if (l->stall.since && gone)
         return err_set(e, ERR_RETRY, "the connection was lost while reading had stopped");
     if (pending == 1 && (revents & POLLIN) && !PQconsumeInput(s->c->pg)) // lets the server read
         return connection_error(s->c, NULL, e);
@@ -309,7 +309,7 @@ int stream_run(struct stream *s, struct err *e)
             l.drained = pause || !l.left;
         }
         poll_figures(&l, now);
-        if ((l.drained || l.stalled) && sleep_until(&l, deadline, e) != 0)
+        if ((l.drained || l.stall.since) && sleep_until(&l, deadline, e) != 0)
             return -1;
     }
     return 0;

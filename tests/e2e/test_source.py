@@ -158,7 +158,7 @@ def test_a_publication_made_after_the_change(make_postgres, make_rowcast, versio
 
 
 def test_a_publication_that_was_gone_for_a_while(make_postgres, make_rowcast):
-    """What 18 left out stays behind the slot: a restart ends alike, and never goes on without it."""
+    """What 18 left out is not passed: a restart ends alike, and never goes on without it."""
     pg = make_postgres(18)
     pg.sql("create table t (id int primary key); create publication rowcast for table t")
     rc = make_rowcast(source=pg.conninfo()).start()
