@@ -169,64 +169,91 @@ static void on_notice(void *arg, const PGresult *r)
 
 // ---- life ----
 
-static int connect_poll(struct connection *c, int64_t deadline, struct err *e)
+int connection_proceed(struct connection *c, struct err *e)
 {
-    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-    for (;;) {
-        if (status == PGRES_POLLING_FAILED)
-            return connect_error(c, e);
-        if (status == PGRES_POLLING_OK)
-            return 0;
-        short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        switch (waiter_wait(c->waiter, PQsocket(c->pg), events, deadline)) {
+    PostgresPollingStatusType status = PQconnectPoll(c->pg);
+    if (status == PGRES_POLLING_FAILED)
+        return connect_error(c, e);
+    c->opening = status == PGRES_POLLING_OK        ? 0
+                 : status == PGRES_POLLING_READING ? POLLIN
+                                                   : POLLOUT;
+    if (c->opening)
+        return 0;
+    PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
+    CHECK(PQsetnonblocking(c->pg, 1) == 0);
+    c->version = PQserverVersion(c->pg);
+    return 0;
+}
+
+static int wait_open(struct connection *c, int64_t deadline, struct err *e)
+{
+    while (c->opening) {
+        switch (waiter_wait(c->waiter, PQsocket(c->pg), c->opening, deadline)) {
         case WAIT_STOPPED:
             return stopped(e);
         case WAIT_TIMEOUT:
             return timed_out(c, "connect", e);
         case WAIT_READY:
-            status = PQconnectPoll(c->pg);
+            if (connection_proceed(c, e) != 0)
+                return -1;
         }
     }
+    return 0;
 }
 
-// Text of an SQL_ASCII database, names too, is in no known encoding: its bytes as they are.
-static int match_encoding(struct connection *c, int64_t deadline, struct err *e)
+int connection_begin(const struct conninfo *ci, struct waiter *w, struct connection **ret_c,
+                     struct err *e)
+{
+    struct connection *c = xcalloc(1, sizeof *c);
+    c->waiter = w;
+    c->opening = POLLOUT;
+    c->pg = PQconnectStartParams((const char *const *)ci->keys, (const char *const *)ci->values, 0);
+    CHECK(c->pg);
+    if (PQstatus(c->pg) == CONNECTION_BAD) {
+        connect_error(c, e);
+        connection_close(c);
+        return -1;
+    }
+    PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(c->pg, on_notice, c);
+    *ret_c = c;
+    return 0;
+}
+
+const char *connection_encoding(const struct connection *c)
 {
     const char *encoding = PQparameterStatus(c->pg, "server_encoding");
+    return encoding && strcmp(encoding, "SQL_ASCII") == 0 ? "set client_encoding = 'SQL_ASCII'"
+                                                          : NULL;
+}
+
+static int match_encoding(struct connection *c, int64_t deadline, struct err *e)
+{
+    const char *set = connection_encoding(c);
     AUTO_RESULT PGresult *r = NULL;
-    return encoding && strcmp(encoding, "SQL_ASCII") == 0
-               ? connection_query(c, deadline, &r, e, "set client_encoding = 'SQL_ASCII'")
-               : 0;
+    return set ? connection_query(c, deadline, &r, e, "%s", set) : 0;
 }
 
 int connection_open(const struct conninfo *ci, struct waiter *w, struct connection **ret_c,
                     struct err *e)
 {
-    struct connection *c = xcalloc(1, sizeof *c);
-    c->waiter = w;
-    c->pg = PQconnectStartParams((const char *const *)ci->keys, (const char *const *)ci->values, 0);
-    CHECK(c->pg);
+    struct connection *c;
     int64_t deadline = clock_mono_us() + ci->timeout_us;
-    int r = -1;
-    if (PQstatus(c->pg) == CONNECTION_BAD) {
-        connect_error(c, e);
-    } else {
-        PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
-        PQsetNoticeReceiver(c->pg, on_notice, c);
-        r = connect_poll(c, deadline, e);
-    }
-    if (r == 0) {
-        PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
-        CHECK(PQsetnonblocking(c->pg, 1) == 0);
-        r = match_encoding(c, deadline, e);
-    }
-    if (r != 0) {
+    if (connection_begin(ci, w, &c, e) != 0)
+        return -1;
+    if (wait_open(c, deadline, e) != 0 || match_encoding(c, deadline, e) != 0) {
         connection_close(c);
         return -1;
     }
-    c->version = PQserverVersion(c->pg);
     *ret_c = c;
     return 0;
+}
+
+void connection_same_server(const struct connection *c, struct conninfo *ci)
+{
+    conninfo_set(ci, "host", PQhost(c->pg));
+    conninfo_set(ci, "port", PQport(c->pg));
+    conninfo_set(ci, "hostaddr", PQhostaddr(c->pg));
 }
 
 void connection_close(struct connection *c)

@@ -9,6 +9,7 @@
 struct connection {
     PGconn *pg;
     struct waiter *waiter;
+    short opening;            // being opened: the socket's events to wait for; 0: open
     int version;              // PQserverVersion: 180004
     char sqlstate[6];         // of the last error; "": none was given
     bool publication_skipped; // 18 noted "skipped loading publication"
@@ -21,6 +22,16 @@ void pgresult_p(PGresult **r);
 // ERR_RETRY with an empty text: source_stop was called.
 int connection_open(const struct conninfo *ci, struct waiter *w, struct connection **ret_c,
                     struct err *e) MUST_CHECK;
+// The same without waiting: connection_proceed is to be called when the socket is ready for
+// `opening`, until that is 0. Looking up a host's name would wait: give hostaddr.
+int connection_begin(const struct conninfo *ci, struct waiter *w, struct connection **ret_c,
+                     struct err *e) MUST_CHECK;
+int connection_proceed(struct connection *c, struct err *e) MUST_CHECK;
+// Text of an SQL_ASCII database, names too, is in no known encoding: what makes the server give its
+// bytes as they are, or NULL. connection_open has done it.
+const char *connection_encoding(const struct connection *c);
+// The server that c is connected to, whatever a list of hosts or a name server says now.
+void connection_same_server(const struct connection *c, struct conninfo *ci);
 void connection_close(struct connection *c); // NULL is fine
 
 // Simple query (the only kind that a walsender knows); sets c->sqlstate. deadline_us as in waiter.

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "source/publication.h"
 
+#include <poll.h>
 #include <uthash.h>
 
 #define TYPE_DEPTH_MAX 32 // domains over domains
@@ -15,8 +16,9 @@ struct known_type {
 struct lookup {
     const struct source_options *o;
     struct waiter *waiter;
-    struct connection *c;
-    bool asked; // figures are under way
+    struct connection *c;           // being opened only for figures
+    const struct connection *other; // to whose server we connect, or NULL
+    bool asked;                     // figures are under way
     struct known_type *types;
 };
 
@@ -67,25 +69,49 @@ void lookup_free(struct lookup *l)
 
 struct connection *lookup_connection(struct lookup *l)
 {
-    return l->c;
+    return l->c && !l->c->opening ? l->c : NULL;
+}
+
+void lookup_follow(struct lookup *l, const struct connection *c)
+{
+    l->other = c;
+}
+
+static int make_conninfo(const struct lookup *l, struct conninfo *ci, struct err *e)
+{
+    if (conninfo_make(l->o, CONNINFO_SQL, ci, e) != 0)
+        return -1;
+    if (l->other)
+        connection_same_server(l->other, ci);
+    return 0;
+}
+
+// What a new connection is told first. A name of its own, or this session could be counted as a
+// synchronous standby.
+static char *settings(const struct lookup *l)
+{
+    const char *encoding = connection_encoding(l->c);
+    return xasprintf("set application_name = 'rowcast_lookup'; set lock_timeout = '1s'; %s%s; ",
+                     l->c->version >= 140000 ? "set idle_session_timeout = 0; " : "",
+                     encoding ? encoding : "");
 }
 
 int lookup_connect(struct lookup *l, struct err *e)
 {
-    if (l->c)
+    if (lookup_connection(l))
         return 0;
+    lookup_disconnect(l);
     struct conninfo ci;
-    if (conninfo_make(l->o, CONNINFO_SQL, &ci, e) != 0)
+    if (make_conninfo(l, &ci, e) != 0)
         return -1;
     int r = connection_open(&ci, l->waiter, &l->c, e);
     conninfo_fini(&ci);
     if (r != 0)
         return -1;
     AUTO_RESULT PGresult *done = NULL;
-    // A name of its own, or this session could be counted as a synchronous standby.
-    if (connection_query(l->c, clock_mono_us() + LOOKUP_PATIENCE_US, &done, e,
-                         "set application_name = 'rowcast_lookup'; set lock_timeout = '1s'%s",
-                         l->c->version >= 140000 ? "; set idle_session_timeout = 0" : "") != 0) {
+    AUTO_FREE char *first = settings(l);
+    int64_t deadline = clock_mono_us() + LOOKUP_PATIENCE_US;
+    if (connection_query(l->c, deadline, &done, e, "%s", first) != 0) {
         lookup_disconnect(l);
         return -1;
     }
@@ -283,31 +309,68 @@ int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e
 
 // ---- figures ----
 
-void lookup_ask_figures(struct lookup *l, const char *slot)
+// first: settings, where the connection is new; or "".
+static void send_figures(struct lookup *l, const char *first)
 {
     struct err ignored; // the next look-up connects again, or says why it cannot
-    if (!l->c || l->asked)
-        return;
     AUTO_FREE char *sql = xasprintf(
-        "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
+        "%sselect case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
         "pg_current_wal_lsn() end, restart_lsn, confirmed_flush_lsn, "
         "coalesce(to_jsonb(s)->>'safe_wal_size', '-1'), coalesce(to_jsonb(s)->>'wal_status', '') "
         "= 'lost' from pg_replication_slots s where slot_name = '%s'",
-        slot);
+        first, l->o->slot);
     if (connection_send(l->c, sql, &ignored) != 0 || PQflush(l->c->pg) < 0)
         lookup_disconnect(l);
     else
         l->asked = true;
 }
 
-int lookup_fd(const struct lookup *l)
+void lookup_ask_figures(struct lookup *l)
 {
-    return l->asked ? PQsocket(l->c->pg) : -1;
+    struct err ignored;
+    if (l->asked)
+        return;
+    if (lookup_connection(l)) {
+        send_figures(l, "");
+        return;
+    }
+    lookup_disconnect(l); // it was not open in all the time since the last call
+    struct conninfo ci;
+    if (make_conninfo(l, &ci, &ignored) != 0)
+        return;
+    if (connection_begin(&ci, l->waiter, &l->c, &ignored) != 0)
+        l->c = NULL;
+    conninfo_fini(&ci);
+}
+
+int lookup_fd(const struct lookup *l, short *ret_events)
+{
+    if (!l->c || (!l->c->opening && !l->asked))
+        return -1;
+    *ret_events = l->c->opening ? l->c->opening : POLLIN;
+    return PQsocket(l->c->pg);
+}
+
+// Goes on with a connection that is being opened; when it is open, asks.
+static void go_on_opening(struct lookup *l)
+{
+    struct err ignored;
+    struct pollfd p = {.fd = PQsocket(l->c->pg), .events = l->c->opening};
+    if (poll(&p, 1, 0) <= 0)
+        return;
+    if (connection_proceed(l->c, &ignored) != 0) {
+        lookup_disconnect(l);
+    } else if (!l->c->opening) {
+        AUTO_FREE char *first = settings(l);
+        send_figures(l, first);
+    }
 }
 
 bool lookup_figures(struct lookup *l, struct slot_figures *ret_f)
 {
-    if (!l->asked)
+    if (l->c && l->c->opening)
+        go_on_opening(l);
+    if (!l->c || !l->asked)
         return false;
     if (!PQconsumeInput(l->c->pg)) {
         lookup_disconnect(l);
@@ -320,7 +383,12 @@ bool lookup_figures(struct lookup *l, struct slot_figures *ret_f)
             l->asked = false;
             break;
         }
-        if (PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1) {
+        ExecStatusType status = PQresultStatus(r);
+        if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) { // its settings may not hold
+            lookup_disconnect(l);
+            return false;
+        }
+        if (status == PGRES_TUPLES_OK && PQntuples(r) == 1) {
             *ret_f = (struct slot_figures){
                 result_lsn(r, 0, 0), result_lsn(r, 0, 1), result_lsn(r, 0, 2),
                 strtoll(result_text(r, 0, 3), NULL, 10), result_bool(r, 0, 4)};

@@ -35,6 +35,8 @@ void lookup_free(struct lookup *l);
 // Opens the connection unless it is open.
 int lookup_connect(struct lookup *l, struct err *e) MUST_CHECK;
 void lookup_disconnect(struct lookup *l);
+// From now on connections go to the server of `c`, until NULL is given.
+void lookup_follow(struct lookup *l, const struct connection *c);
 struct connection *lookup_connection(struct lookup *l); // NULL: not connected
 
 // One table by OID; *ret_t has oid 0 when there is none (any more).
@@ -56,9 +58,10 @@ struct slot_figures {
     int64_t safe_wal_size; // -1: not known
     bool lost;
 };
-// Asks; does nothing when not connected or busy.
-void lookup_ask_figures(struct lookup *l, const char *slot);
-// The socket to wait for while an answer is due, or -1.
-int lookup_fd(const struct lookup *l);
-// After the socket became readable: true when there are new figures.
+// Asks, once a connection is open, which it begins when there is none; never waits. Does nothing
+// while an answer is due.
+void lookup_ask_figures(struct lookup *l);
+// The socket and its events to wait for while an answer is due, or -1.
+int lookup_fd(const struct lookup *l, short *ret_events);
+// After the socket became ready: true when there are new figures.
 bool lookup_figures(struct lookup *l, struct slot_figures *ret_f);

@@ -57,12 +57,7 @@ static int connect_stream(struct session *s, struct err *e)
     struct conninfo ci;
     if (conninfo_make(s->o->source, CONNINFO_STREAM, &ci, e) != 0)
         return -1;
-    // Where the look-up went, whatever a list of hosts or a name server says now.
-    PGconn *sql = s->preflight.sql->pg;
-    conninfo_set(&ci, "host", PQhost(sql));
-    conninfo_set(&ci, "port", PQport(sql));
-    if (conninfo_get(&ci, "hostaddr"))
-        conninfo_set(&ci, "hostaddr", PQhostaddr(sql));
+    connection_same_server(s->preflight.sql, &ci);
     int r = connection_open(&ci, s->o->waiter, &s->c, e);
     conninfo_fini(&ci);
     return r;
@@ -323,6 +318,7 @@ static int session_body(struct session *s, struct session_end *end, struct err *
     if (connect_stream(s, e) != 0)
         return -1;
     end->refused = false;
+    lookup_follow(s->o->lookup, s->c);
     if (check_pinned(s, e) != 0 || identify(s, e) != 0 || find_start(s, &from, e) != 0)
         return -1;
     // Before anything is read: numbers come from attnums, which renaming does not change.
@@ -343,8 +339,9 @@ int session_run(const struct session_options *o, struct session_end *ret_end, st
     const struct connection *c = s->c ? s->c : sql;
     if (r != 0 && c)
         memcpy(ret_end->sqlstate, c->sqlstate, sizeof ret_end->sqlstate);
-    connection_close(s->c);
+    lookup_follow(o->lookup, NULL);
     lookup_disconnect(o->lookup);
+    connection_close(s->c);
     free(s);
     return r;
 }

@@ -212,10 +212,8 @@ static void poll_figures(struct loop *l, int64_t now)
 {
     struct slot_figures f;
     if (now >= l->figures_at) {
-        struct err ignored; // asked again at the next interval
         l->figures_at = now + FIGURES_INTERVAL_US;
-        if (lookup_connection(l->s->lookup) || lookup_connect(l->s->lookup, &ignored) == 0)
-            lookup_ask_figures(l->s->lookup, l->s->slot);
+        lookup_ask_figures(l->s->lookup);
     }
     if (!lookup_figures(l->s->lookup, &f))
         return;
@@ -274,9 +272,10 @@ static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
         return connection_error(s->c, NULL, e);
     if (pending == 1) // both, or both sides could wait for each other
         events |= POLLOUT | POLLIN;
-    short revents, unused;
-    waiter_sleep(s->waiter, PQsocket(s->c->pg), events, lookup_fd(s->lookup), POLLIN, deadline,
-                 &revents, &unused);
+    short revents, unused, lookup_events = 0;
+    int lookup = lookup_fd(s->lookup, &lookup_events);
+    waiter_sleep(s->waiter, PQsocket(s->c->pg), events, lookup, lookup_events, deadline, &revents,
+                 &unused);
     bool gone = revents & (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP);
     if (l->stall.since && gone)
         return err_set(e, ERR_RETRY, "the connection was lost while reading had stopped");
