@@ -104,8 +104,9 @@ static bool is_poison(struct source *s, const struct session_end *end)
 // Turns *e into the final error when it does not pass by itself.
 static bool is_final(struct source *s, const struct session_end *end, struct err *e)
 {
-    // Passwords are rotated, roles and databases are renamed while we run: that can be undone.
-    if (e->class == ERR_SOURCE && s->ever_live && end->refused)
+    // Passwords and their files are rotated, roles and databases are renamed while we run: that can
+    // be undone.
+    if ((e->class == ERR_SOURCE || e->class == ERR_USAGE) && s->ever_live && end->refused)
         return false;
     if (e->class == ERR_RETRY || (e->class == ERR_SOURCE && end->streamed_at && *end->sqlstate)) {
         if (!is_poison(s, end))

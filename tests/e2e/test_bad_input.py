@@ -46,6 +46,8 @@ def test_wrong_password(make_postgres, make_rowcast):
     pg.sql("alter role locked password 'newer'")
     pg.sql("select pg_terminate_backend(active_pid) from pg_replication_slots")
     wait_for(lambda: rc.get("/readyz")[0] == 503, what="the source to be away")
+    secret.unlink()  # as in a rotation: removed, then written anew
+    rc.wait_log("retrying.*password file")
     secret.write_text("newer\n")
     rc.wait_ready()
     assert "right" not in rc.process.log_text() and "newer" not in rc.process.log_text()
