@@ -28,13 +28,24 @@ void ack_end(struct ack *a, lsn_t lsn, bool stored)
         a->appended = u64_max(a->appended, lsn);
 }
 
-void ack_keepalive(struct ack *a, lsn_t wal_end, bool reply, bool in_txn)
+void ack_keepalive(struct ack *a, lsn_t wal_end, bool reply, bool in_txn, int64_t now)
 {
+    if (reply) {
+        if (wal_end != a->asked || now > a->asked_at + ASKED_AGAIN_US)
+            a->asked_since = now;
+        a->asked = wal_end;
+        a->asked_at = now;
+    }
     a->received = u64_max(a->received, wal_end);
     // Inside a transaction it still carries the position before that one's commit record: safe too.
     a->settled = u64_max(a->settled, wal_end);
     a->reply |= reply;
     a->urgent |= reply && !in_txn && a->settled > a->appended;
+}
+
+bool ack_in_the_way(const struct ack *a)
+{
+    return a->flushed < a->asked && a->asked_at >= a->asked_since + ASKED_LONG_US;
 }
 
 static int64_t progress_due(const struct ack *a)
@@ -72,7 +83,10 @@ lsn_t ack_status(struct ack *a, lsn_t watermark, lsn_t gate, int64_t now)
 {
     if (now < status_due(a, watermark, gate))
         return 0;
+    lsn_t before = a->flushed;
     a->flushed = safe(a, watermark, gate);
+    if (a->flushed > before)
+        a->asked_since = now;
     a->sent_at = now;
     a->reply = false;
     return a->flushed;

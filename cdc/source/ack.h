@@ -10,6 +10,8 @@
 
 #define ACK_INTERVAL_US      INT64_C(10000)   // between two statuses that the peer did not time out
 #define PROGRESS_INTERVAL_US INT64_C(1000000) // between two progress entries
+#define ASKED_AGAIN_US       INT64_C(250000)  // keepalives this close belong together
+#define ASKED_LONG_US        INT64_C(1000000) // to be asked for what we cannot say
 
 struct ack {
     lsn_t received;      // highest LSN that the server sent: of a commit's end or of a keepalive
@@ -19,6 +21,9 @@ struct ack {
     int64_t progress_at; // of the last progress entry
     int64_t sent_at;     // of the last status
     int64_t interval_us; // unconditional statuses
+    lsn_t asked;         // where the server asked last for a status
+    int64_t asked_at;    // when
+    int64_t asked_since; // since when it asks there, again and again, and hears nothing new
     bool reply;          // the server asked for a status
     bool urgent;         // it asked while something was not acknowledged: it may be stopping
 };
@@ -29,7 +34,10 @@ void ack_init(struct ack *a, lsn_t start, lsn_t confirmed, int64_t timeout_us, i
 // A transaction (or message) ended at lsn. stored: it left something in the builder.
 void ack_end(struct ack *a, lsn_t lsn, bool stored);
 // A keepalive. in_txn: a transaction is being received (its walEnd then lies before that).
-void ack_keepalive(struct ack *a, lsn_t wal_end, bool reply, bool in_txn);
+void ack_keepalive(struct ack *a, lsn_t wal_end, bool reply, bool in_txn, int64_t now);
+// A server that stops asks again and again until all is flushed. True when it has waited long for
+// what is not ours to give (a sink is away): its shutdown must not hang on us.
+bool ack_in_the_way(const struct ack *a);
 // The progress entry to be added now, 0: none.
 lsn_t ack_progress(struct ack *a, bool in_txn, int64_t now);
 // The flush LSN to send now given the journal's watermark and the sinks' gate; 0: nothing is due.

@@ -90,7 +90,11 @@ static int on_keepalive(struct loop *l, struct reader *r, struct err *e)
     if (!reader_done(r))
         return err_set(e, ERR_DATA, "malformed keepalive from the server");
     l->reading.caught_up = true;
-    ack_keepalive(s->ack, wal_end, reply, transaction_open(s->transaction));
+    ack_keepalive(s->ack, wal_end, reply, transaction_open(s->transaction), clock_mono_us());
+    if (ack_in_the_way(s->ack))
+        return err_set(e, ERR_RETRY,
+                       "the server is stopping and waits for what a sink has not taken: not "
+                       "acknowledged, it comes again");
     if (!transaction_open(s->transaction))
         metric_set(l->metrics.lag, 0);
     return 0;

@@ -7,7 +7,7 @@ import pytest
 
 from lib.model import place
 from lib.postgres import lsn_number
-from lib.wait import wait_for
+from lib.wait import free_port, wait_for
 
 ROWS = 300_000
 
@@ -196,3 +196,19 @@ def test_server_stops_quickly_while_idle(each_pg, make_rowcast):
     wait_for(lambda: not each_pg.process.alive(), 5, "the fast shutdown to end")
     each_pg.start()
     rc.wait_ready()
+
+
+def test_a_sink_that_is_away_does_not_hold_up_a_shutdown(each_pg, make_rowcast):
+    """What it has not taken cannot be acknowledged; the server would wait for it without an end."""
+    each_pg.sql(TABLES)
+    rc = make_rowcast("--publication", "p", source=each_pg.conninfo(),
+                      kafka=f"127.0.0.1:{free_port()}").start(ready=False)
+    each_pg.wait_slot_active("rowcast")
+    each_pg.sql("insert into t1 values (1)")
+    end = each_pg.lsn()
+    rc.wait_metric(lambda m: m.get("rowcast_lsn", kind="received") >= end)
+    each_pg.process.send(2)  # SIGINT: fast
+    wait_for(lambda: not each_pg.process.alive(), 5, "the fast shutdown to end")
+    each_pg.start()
+    each_pg.wait_slot_active("rowcast")
+    assert each_pg.slot("rowcast")["confirmed_flush_lsn"] < end

@@ -55,7 +55,7 @@ static void at_most_every_ten_milliseconds(void **state)
     assert_int_equal(ack_deadline(&a, 200, NO_GATE, false), now + 10000);
     assert_int_equal(ack_status(&a, 200, NO_GATE, now + 10000), 200);
     // Asked again and again with nothing new, as in a shutdown that waits for somebody else.
-    ack_keepalive(&a, 200, true, false);
+    ack_keepalive(&a, 200, true, false, now);
     assert_int_equal(ack_status(&a, 200, NO_GATE, now + 15000), 0);
     assert_int_equal(ack_status(&a, 200, NO_GATE, now + 20000), 200);
 }
@@ -80,9 +80,9 @@ static void idle_traffic_becomes_progress(void **state)
     struct ack a = started();
     int64_t now = 1000 * SECOND;
     assert_int_equal(ack_progress(&a, false, now), 0); // nothing new
-    ack_keepalive(&a, 150, false, false);
+    ack_keepalive(&a, 150, false, false, now);
     assert_int_equal(ack_progress(&a, false, now), 150); // the first at once
-    ack_keepalive(&a, 160, false, false);
+    ack_keepalive(&a, 160, false, false, now);
     assert_int_equal(ack_progress(&a, false, now + SECOND - 1), 0);
     assert_true(ack_deadline(&a, 100, NO_GATE, false) <= now); // the first status is due
     assert_int_equal(ack_progress(&a, false, now + SECOND), 160);
@@ -97,7 +97,7 @@ static void transactions_carry_it_themselves(void **state)
     (void)state;
     struct ack a = started();
     int64_t now = 1000 * SECOND;
-    ack_keepalive(&a, 150, false, true);
+    ack_keepalive(&a, 150, false, true, now);
     assert_int_equal(ack_progress(&a, true, now), 0); // not inside a transaction
     ack_end(&a, 200, true);
     assert_int_equal(ack_progress(&a, false, now), 0); // its end says more
@@ -110,14 +110,52 @@ static void a_stopping_server_is_not_kept_waiting(void **state)
     (void)state;
     struct ack a = started();
     int64_t now = 1000 * SECOND;
-    ack_keepalive(&a, 150, false, false);
+    ack_keepalive(&a, 150, false, false, now);
     assert_int_equal(ack_progress(&a, false, now), 150);
     ack_status(&a, 150, NO_GATE, now);
-    ack_keepalive(&a, 160, true, false); // its last record, and it wants an answer
+    ack_keepalive(&a, 160, true, false, now); // its last record, and it wants an answer
     assert_int_equal(ack_progress(&a, false, now + 9999), 0);
     assert_int_equal(ack_deadline(&a, 150, NO_GATE, false), now + 10000);
     assert_int_equal(ack_progress(&a, false, now + 10000), 160);
     assert_int_equal(ack_status(&a, 160, NO_GATE, now + 10000), 160);
+}
+
+// The server asks every 10 ms until `until`; true when we are in its way.
+static bool asked(struct ack *a, lsn_t gate, int64_t *now, int64_t until)
+{
+    for (; *now < until; *now += ACK_INTERVAL_US) {
+        ack_keepalive(a, 200, true, false, *now);
+        if (ack_in_the_way(a))
+            return true;
+        ack_status(a, 200, gate, *now);
+    }
+    return false;
+}
+
+static void a_stopping_server_does_not_wait_for_a_sink(void **state)
+{
+    (void)state;
+    struct ack a = started();
+    int64_t now = 1000 * SECOND, slow = now + 5 * SECOND;
+    ack_end(&a, 200, true);
+    // A sink that moves is waited for.
+    for (lsn_t gate = 150; now < slow; gate++)
+        assert_false(asked(&a, gate, &now, now + ASKED_LONG_US / 2));
+    assert_true(asked(&a, 160, &now, now + 2 * ASKED_LONG_US));
+}
+
+static void a_server_that_only_asks_is_not_left(void **state)
+{
+    (void)state;
+    struct ack a = started();
+    int64_t now = 1000 * SECOND;
+    ack_end(&a, 200, true);
+    for (int i = 0; i < 100; i++, now += SECOND / 2) { // an idle one, as wal_sender_timeout says
+        ack_keepalive(&a, 200, true, false, now);
+        assert_false(ack_in_the_way(&a));
+        ack_status(&a, 200, 150, now);
+    }
+    assert_false(asked(&a, NO_GATE, &now, now + 10 * SECOND)); // nothing is held back
 }
 
 int main(void)
@@ -130,6 +168,8 @@ int main(void)
         cmocka_unit_test(idle_traffic_becomes_progress),
         cmocka_unit_test(transactions_carry_it_themselves),
         cmocka_unit_test(a_stopping_server_is_not_kept_waiting),
+        cmocka_unit_test(a_stopping_server_does_not_wait_for_a_sink),
+        cmocka_unit_test(a_server_that_only_asks_is_not_left),
     };
     return cmocka_run_group_tests_name("ack", tests, NULL, NULL);
 }
