@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 
 #define FIGURES_INTERVAL_US INT64_C(10000000)
+#define SEAL_US             INT64_C(2000)
 #define TURN_BYTES          (1u << 20)  // read at most this much before looking at anything else
 #define ROOM_BYTES          (16u << 10) // and this much before asking for room
 
@@ -27,6 +28,7 @@ struct loop {
     bool drained;
     bool left;       // but for what was left to the next round
     int64_t read_at; // nothing is read before: a pause
+    int64_t seal_at; // in a flood, no batch before
 };
 
 static lsn_t gate(const struct stream *s)
@@ -247,8 +249,11 @@ static int64_t settle(struct loop *l)
 {
     struct stream *s = l->s;
     int64_t now = clock_mono_us();
-    if (l->drained)
+    // Between short pauses, a Unix socket's, batches would be many and small.
+    if (l->drained && (!l->read_at || now >= l->seal_at)) {
         transaction_drained(s->transaction);
+        l->seal_at = now + SEAL_US;
+    }
     bool open = transaction_open(s->transaction);
     lsn_t progress = ack_progress(s->ack, open, now);
     if (progress)
@@ -301,8 +306,6 @@ int stream_run(struct stream *s, struct err *e)
             return -1;
         if (s->c->publication_skipped)
             return publication_skipped(s, e);
-        int64_t deadline = settle(&l);
-        update_metrics(&l);
         int64_t now = clock_mono_us();
         if (l.drained && !l.read_at) {
             reading_round(&l.reading, now);
@@ -311,6 +314,8 @@ int stream_run(struct stream *s, struct err *e)
             // Without a pause poll would have to see what is left, and under TLS cannot.
             l.drained = pause || !l.left;
         }
+        int64_t deadline = settle(&l);
+        update_metrics(&l);
         poll_figures(&l, now);
         if ((l.drained || l.stall.since) && sleep_until(&l, deadline, e) != 0)
             return -1;
