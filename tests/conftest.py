@@ -1,14 +1,16 @@
 """Fixtures of the end-to-end tests, and the logs of those that fail."""
 
+import os
 import re
 import shutil
+import subprocess
 import time
 
 import pytest
 
 from lib import paths, process
 from lib.kafka import Kafka
-from lib.postgres import DEBIAN, VERSIONS, Postgres
+from lib.postgres import DEBIAN, USER, VERSIONS, Postgres
 from lib.rowcast import Rowcast
 
 
@@ -30,6 +32,22 @@ def make_postgres():
 def pg(make_postgres):
     """A running server of Debian's version."""
     return make_postgres()
+
+
+@pytest.fixture
+def pg_with_tls(make_postgres):
+    """A running server that speaks TLS for 127.0.0.1; its `certificate` is signed by itself."""
+    directory = paths.scratch("tls")
+    certificate, key = directory / "server.crt", directory / "server.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    if os.getuid() == 0:
+        for path in (directory, key):
+            shutil.chown(path, USER)
+    server = make_postgres(conf={"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key})
+    server.certificate = certificate
+    return server
 
 
 @pytest.fixture(params=VERSIONS)

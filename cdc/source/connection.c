@@ -57,24 +57,56 @@ static void put_line(struct buf *out, const char *text, size_t n)
 {
     while (n && isspace((unsigned char)text[n - 1]))
         n--;
-    for (size_t i = 0; i < n; i++)
-        buf_putc(out, text[i] == '\n' || text[i] == '\t' ? ' ' : text[i]);
+    for (size_t i = 0; i < n; i++) {
+        bool space = isspace((unsigned char)text[i]);
+        if (!space || (i > 0 && !isspace((unsigned char)text[i - 1])))
+            buf_putc(out, space ? ' ' : text[i]);
+    }
+}
+
+#define POOLER "a pooler stands in between: give the address of the PostgreSQL server itself"
+// What libpq says by itself, without a SQLSTATE and, in the C locale, always in the same words;
+// and what poolers say, with codes of their own.
+static const struct {
+    const char *said; // ^: at the beginning
+    const char *remedy;
+    enum err_class class;
+    bool coded; // also with a SQLSTATE
+} SAYINGS[] = {
+    {"startup parameter", POOLER, ERR_SOURCE, true},
+    {"replication=", POOLER, ERR_SOURCE, true},
+    {"^invalid ", "correct it in --source", ERR_USAGE, false},
+    {"^could not match ", "correct it in --source", ERR_USAGE, false},
+    {"does not support SSL", "turn ssl on at the server, or lower sslmode in --source", ERR_SOURCE,
+     false},
+    {"certificate", "see sslrootcert, sslcert, sslkey and sslmode in --source", ERR_SOURCE, false},
+    {"could not translate host name",
+     "correct the host in --source, or look after the name service", ERR_RETRY, false},
+    {"Connection refused", "start the server, or correct host and port in --source", ERR_RETRY,
+     false},
+    {"No such file", "start the server, or correct host and port in --source", ERR_RETRY, false},
+};
+
+static bool says(const char *text, const char *said)
+{
+    const char *at = strstr(text, *said == '^' ? said + 1 : said);
+    return *said == '^' ? at == text : at != NULL;
 }
 
 static int fail(struct connection *c, struct buf *text, struct err *e)
 {
     const struct cause *cause = cause_of(c->sqlstate);
-    // Poolers without replication give the one or the other, with codes of their own.
-    if (strstr(buf_cstr(text), "startup parameter") || strstr(buf_cstr(text), "replication=")) {
-        static const struct cause pooler = {
-            "", ERR_SOURCE,
-            "a pooler stands in between: give the address of the PostgreSQL server itself"};
-        cause = &pooler;
-    }
     enum err_class class = cause ? cause->class : *c->sqlstate ? ERR_SOURCE : ERR_RETRY;
-    bool remedy = cause && cause->remedy;
+    const char *remedy = cause ? cause->remedy : NULL;
+    for (size_t i = 0; i < ARRAY_LEN(SAYINGS); i++) {
+        if ((SAYINGS[i].coded || !*c->sqlstate) && says(buf_cstr(text), SAYINGS[i].said)) {
+            class = SAYINGS[i].class;
+            remedy = SAYINGS[i].remedy;
+            break;
+        }
+    }
     return err_set(e, class, "%s%s%s", buf_cstr(text), remedy ? "; remedy: " : "",
-                   remedy ? cause->remedy : "");
+                   remedy ? remedy : "");
 }
 
 static int result_error(struct connection *c, const PGresult *r, struct err *e)
@@ -140,7 +172,8 @@ int connection_error(struct connection *c, const PGresult *r, struct err *e)
     put_line(&text, message, strlen(message));
     if (text.n == 0)
         buf_puts(&text, "server closed the connection");
-    return err_set(e, ERR_RETRY, "%s", buf_cstr(&text));
+    return err_set(e, ERR_RETRY, "server %s, port %s: %s", PQhost(c->pg), PQport(c->pg),
+                   buf_cstr(&text));
 }
 
 static int stopped(struct err *e)

@@ -58,13 +58,33 @@ def test_unreachable_server_is_waited_for(make_rowcast):
     pg.sql("create table t (id int primary key); create publication rowcast for table t")
     pg.stop()
     rc = make_rowcast(source=pg.conninfo()).start(ready=False)
-    rc.wait_log("level=warn.*retrying.*refused")
+    rc.wait_log("level=warn.*retrying.*refused Is the server.*remedy: start the server")
     assert rc.get("/healthz")[0] == 200
     assert rc.get("/readyz")[0] == 503
     pg.start()
     rc.wait_ready(40)
     assert rc.stop() == 0
     pg.destroy()
+
+
+@pytest.mark.parametrize("what, code, words", [
+    ("port=99999", USAGE, ["invalid port number", "remedy"]),
+    ("sslmode=bogus", USAGE, ["sslmode", "remedy"]),
+    ("sslmode=require", SOURCE, ["SSL", "lower sslmode"]),
+])
+def test_a_connection_string_that_cannot_work(pg, make_rowcast, what, code, words):
+    ends(make_rowcast(source=f"{pg.conninfo()} {what}"), code, *words)
+
+
+def test_a_certificate_that_nobody_vouches_for(pg_with_tls, make_rowcast):
+    ends(make_rowcast(source=f"{pg_with_tls.conninfo()} sslmode=verify-full sslrootcert=/nowhere"),
+         SOURCE, "root certificate", "sslrootcert")
+
+
+def test_a_host_that_is_not_found_is_waited_for(make_rowcast):
+    rc = make_rowcast(source="host=nowhere.invalid user=x dbname=x").start(ready=False)
+    rc.wait_log("retrying.*nowhere.invalid.*remedy: correct the host")
+    assert rc.stop() == 0
 
 
 @pytest.mark.parametrize("conf, words", [

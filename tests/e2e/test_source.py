@@ -353,3 +353,16 @@ def test_metrics_of_the_source(pg, make_rowcast):
     pg.stop()
     rc.wait_metric(lambda m: m.get("rowcast_source_state", state="stale") == 1
                    and m.get("rowcast_source_state", state="live") == 0)
+
+
+def test_a_flood_over_tls(pg_with_tls, make_rowcast):
+    """What waits inside of TLS, where no poll sees it, is not left there when a flood ends."""
+    pg = pg_with_tls
+    pg.sql("create table t (id int primary key, v text)")
+    rc = make_rowcast("--table", "public.t", source=f"{pg.conninfo()} sslmode=verify-full "
+                      f"sslrootcert={pg.certificate}").start()
+    with rc.stream(tables=["public.t"], start="now") as stream:
+        pg.sql("insert into t select i, repeat('x', i % 30000) from generate_series(1, 3000) i")
+        pg.sql("do $$ begin for i in 3001..6000 loop insert into t values (i); commit; end loop;"
+               " end $$")
+        assert [c["row"]["id"] for c in stream.changes(6000)] == list(range(1, 6001))
