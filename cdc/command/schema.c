@@ -1,4 +1,6 @@
 #include "proto/schema.h"
+
+#include "base/log.h"
 #include "command/command.h"
 #include "sinks/websocket/websocket.h"
 
@@ -65,6 +67,9 @@ int command_schema(const struct settings *s, int *ret_status, struct err *e)
     }
     if (r != 0)
         return -1;
+    if (!strstr(buf_cstr(&out), "\nmessage "))
+        log_warn("no table is known that matches: the schema is empty", "remedy=%s",
+                 log_quote("correct --table; a running rowcast knows the published tables"));
     *ret_status = 0;
     return command_print(&out, NULL, e);
 }

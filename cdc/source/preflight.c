@@ -137,6 +137,28 @@ static void put_globs(const struct preflight *p, struct buf *out)
         buf_printf(out, "%s%s", i ? ", " : "", p->o->tables[i]);
 }
 
+static bool glob_matches(const char *glob, const struct table_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const struct published_table *t = &l->tables[i];
+        if (table_match(glob, t->table) || (t->root && table_match(glob, t->root)))
+            return true;
+    }
+    return false;
+}
+
+// Globs that match nothing, beside others that do.
+static void report_idle_globs(struct preflight *p, const struct table_list *l, const char *cause,
+                              const char *remedy)
+{
+    for (size_t i = 0; i < p->o->table_count; i++) {
+        if (glob_matches(p->o->tables[i], l))
+            continue;
+        AUTO_FREE char *object = xasprintf("table glob %s", p->o->tables[i]);
+        report(p, FINDING_WARN, ERR_NONE, object, cause, remedy);
+    }
+}
+
 static void report_left_out(struct preflight *p, const char *name, const char *tables)
 {
     AUTO_FREE char *cause =
@@ -196,6 +218,8 @@ static void report_creation(struct preflight *p, const struct table_list *candid
     } else {
         AUTO_FREE char *cause = xasprintf("does not exist, will be created for %zu table%s", plan.n,
                                           plan.n == 1 ? "" : "s");
+        report_idle_globs(p, candidates, "matches no table",
+                          "correct it; or CREATE TABLE .., then ALTER PUBLICATION .. ADD TABLE ..");
         report(p, FINDING_OK, ERR_NONE, object, cause, "");
         p->create_publication = true;
     }
@@ -233,16 +257,6 @@ static int check_missing(struct preflight *p, const char *missing, struct err *e
     return 0;
 }
 
-static bool glob_matches(const char *glob, const struct table_list *l)
-{
-    for (size_t i = 0; i < l->n; i++) {
-        const struct published_table *t = &l->tables[i];
-        if (table_match(glob, t->table) || (t->root && table_match(glob, t->root)))
-            return true;
-    }
-    return false;
-}
-
 static void report_globs(struct preflight *p, const struct table_list *l)
 {
     size_t matching = 0;
@@ -263,13 +277,8 @@ static void report_globs(struct preflight *p, const struct table_list *l)
                "TABLE ..");
         return;
     }
-    for (size_t i = 0; i < p->o->table_count; i++) {
-        if (glob_matches(p->o->tables[i], l))
-            continue;
-        AUTO_FREE char *object = xasprintf("table glob %s", p->o->tables[i]);
-        report(p, FINDING_WARN, ERR_NONE, object, "matches no published table",
-               "ALTER PUBLICATION .. ADD TABLE .., or correct it");
-    }
+    report_idle_globs(p, l, "matches no published table",
+                      "ALTER PUBLICATION .. ADD TABLE .., or correct it");
     report(p, FINDING_OK, ERR_NONE, "tables", all, "");
 }
 

@@ -174,6 +174,16 @@ def test_no_such_table(pg, make_rowcast):
     ends(make_rowcast("--table", "public.nothing", source=pg.conninfo()), USAGE, "public.nothing")
 
 
+def test_one_glob_of_several_matches_nothing(pg, make_rowcast):
+    pg.sql("create table t (id int primary key)")
+    for _ in range(2):  # as the publication is made, and when it is there
+        rc = make_rowcast("--table", "public.t", "--table", "public.tt*", source=pg.conninfo())
+        rc.start().stop()
+        assert len(re.findall("table glob public.tt.*remedy=", rc.process.log_text())) == 1
+    done = command("schema", "--source", pg.conninfo(), "--table", "public.tt*")
+    assert "message " not in done.stdout and "level=warn msg=\"no table" in done.stderr
+
+
 def test_a_missing_publication_that_may_not_be_made(pg, make_rowcast):
     pg.sql("create table t (id int primary key)")
     pg.sql("select pg_create_logical_replication_slot('rowcast', 'pgoutput')")
