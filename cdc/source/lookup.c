@@ -118,8 +118,7 @@ int lookup_connect(struct lookup *l, struct err *e)
     return 0;
 }
 
-// A query within the patience; a connection that failed or did not answer is given up.
-static int ask(struct lookup *l, const char *sql, PGresult **ret_r, struct err *e)
+static int ask_once(struct lookup *l, const char *sql, PGresult **ret_r, struct err *e)
 {
     if (lookup_connect(l, e) != 0)
         return -1;
@@ -136,6 +135,13 @@ static int ask(struct lookup *l, const char *sql, PGresult **ret_r, struct err *
     if (r != 0)
         lookup_disconnect(l);
     return r;
+}
+
+// A query within the patience. A connection that failed or did not answer is given up, and a fresh
+// one asked once: this one may have been dead for hours.
+static int ask(struct lookup *l, const char *sql, PGresult **ret_r, struct err *e)
+{
+    return ask_once(l, sql, ret_r, e) == 0 ? 0 : ask_once(l, sql, ret_r, e);
 }
 
 // ---- tables ----

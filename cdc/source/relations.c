@@ -357,34 +357,41 @@ static void remember_root(struct relations *rs, const struct table_info *info)
         named_set(&rs->roots, info->oid, info->root);
 }
 
-// Asks for what the stream alone does not say; what gets no answer is done without.
-static void look_up(struct relations *rs, uint32_t relid, const char *table, size_t n,
-                    struct table_info *info)
+// Asks for what the stream alone does not say. Without an answer nothing is guessed: the session
+// ends, and the next one reads the transaction again.
+static int look_up(struct relations *rs, uint32_t relid, const char *table, size_t n,
+                   struct table_info *ret_info, struct err *e)
 {
-    struct err e;
-    if (rs->o.lookup && lookup_table(rs->o.lookup, relid, info, &e) == 0 &&
-        (n == 0 || look_up_types(rs, n, &e) == 0)) {
-        remember_root(rs, info);
-        return;
+    if (!rs->o.lookup)
+        return 0;
+    if (lookup_table(rs->o.lookup, relid, ret_info, e) != 0 ||
+        (n > 0 && look_up_types(rs, n, e) != 0)) {
+        e->class = ERR_RETRY;
+        return err_wrap(e, "no answer about table %s: ", table);
     }
-    if (rs->o.lookup)
-        log_warn("no answer about a table: its new columns get field numbers of our own",
-                 "table=%s cause=%s", table, log_quote(e.text));
+    remember_root(rs, ret_info);
+    return 0;
 }
 
-static bool wanted(struct relations *rs, uint32_t relid, const char *table)
+static int find_wanted(struct relations *rs, uint32_t relid, const char *table, bool *ret_wanted,
+                       struct err *e)
 {
     const struct source_options *o = rs->o.source;
-    if (source_wants(o, table, NULL))
-        return true;
+    if (source_wants(o, table, NULL)) {
+        *ret_wanted = true;
+        return 0;
+    }
     if (!named_find(rs->roots, relid)) {
         struct table_info info = {0};
-        look_up(rs, relid, table, 0, &info);
+        int r = look_up(rs, relid, table, 0, &info, e);
         table_info_fini(&info);
+        if (r != 0)
+            return -1;
         if (!named_find(rs->roots, relid))
             named_set(&rs->roots, relid, NULL);
     }
-    return source_wants(o, table, named_find(rs->roots, relid)->text);
+    *ret_wanted = source_wants(o, table, named_find(rs->roots, relid)->text);
+    return 0;
 }
 
 static void fill_map(struct relations *rs, struct entry_of_table *t,
@@ -426,7 +433,8 @@ static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e
     if (pgoutput_decode(&rs->wire, buf_slice(&t->wire), &m, e) != 0)
         return -1;
     const struct pgoutput_relation *r = &m.relation;
-    t->table.kept = wanted(rs, r->relid, t->name);
+    if (find_wanted(rs, r->relid, t->name, &t->table.kept, e) != 0)
+        return -1;
     t->resolved = true;
     if (!t->table.kept)
         return 0;
@@ -436,7 +444,11 @@ static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e
     struct seen_relation seen = {.oid = r->relid, .n = (uint16_t)n, .columns = rs->columns};
     struct table_info info = {0};
     if (!known || r->replica_identity == 'f' || !registry_knows(latest, &seen)) {
-        look_up(rs, r->relid, t->name, n, &info);
+        int asked = look_up(rs, r->relid, t->name, n, &info, e);
+        if (asked != 0) {
+            table_info_fini(&info);
+            return -1;
+        }
         fill_types(rs, n, latest);
     }
     fill_attnums(rs, n, &info, latest);

@@ -255,7 +255,9 @@ static int start(struct session *s, lsn_t from, struct err *e)
 static int slot_taken(struct session *s, lsn_t *start, struct err *e)
 {
     lsn_t watermark = journal_appended(s->o->journal);
-    if (slot_read(s->preflight.sql, s->o->source->slot, &s->preflight.slot, e) != 0)
+    struct lookup *l = s->o->lookup; // its connection may be another one by now
+    if (lookup_connect(l, e) != 0 ||
+        slot_read(lookup_connection(l), s->o->source->slot, &s->preflight.slot, e) != 0)
         return -1;
     if (watermark && check_history(s, watermark, e) != 0)
         return -1;
