@@ -172,6 +172,7 @@ static struct relation *relation_of(const struct seen_relation *seen, uint32_t i
     r->oid = seen->oid;
     r->schema = xstrdup(seen->schema);
     r->name = xstrdup(seen->name);
+    r->root = seen->root ? xstrdup(seen->root) : NULL;
     r->replica_identity = seen->replica_identity;
     r->column_count = seen->n;
     r->columns = xcalloc(seen->n + 1u, sizeof *r->columns);

@@ -26,6 +26,7 @@ struct seen_relation {
     char replica_identity;
     uint16_t n;
     struct seen_column *columns;
+    const char *root; // or NULL
 };
 
 // True when each column is one of `latest` by name and compatible kind, and the table the same by

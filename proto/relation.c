@@ -205,8 +205,12 @@ void relation_seal(struct relation *r)
         encode_reserved(&one, &r->reserved[i]);
         wire_bytes(&all, 7, one.p, one.n);
     }
-    free((void *)r->encoded.p);
-    r->encoded = buf_slice(&all);
+    size_t sent = all.n;
+    if (r->root)
+        wire_string(&all, 8, r->root);
+    free((void *)r->stored.p);
+    r->stored = buf_slice(&all);
+    r->encoded = (struct slice){r->stored.p, sent};
 }
 
 void relation_free(struct relation *r)
@@ -225,14 +229,15 @@ void relation_free(struct relation *r)
     free(r->schema);
     free(r->name);
     free(r->table);
-    free((void *)r->encoded.p);
+    free(r->root);
+    free((void *)r->stored.p);
     free(r);
 }
 
 // All but the id, which stands first.
 static struct slice shape(const struct relation *r)
 {
-    struct reader in = reader_of(r->encoded.p, r->encoded.n);
+    struct reader in = reader_of(r->stored.p, r->stored.n);
     struct wire_field id;
     bool whole = wire_next(&in, &id);
     CHECK(whole && id.number == 1);
@@ -403,6 +408,8 @@ static const char *relation_field(const struct wire_field *f, struct relation *r
             return "more reserved numbers than a table can have";
         return decode_reserved(f->bytes, &r->reserved[r->reserved_count++]) ? NULL
                                                                             : "a reserved number";
+    case 8:
+        return take_string(f, &r->root) ? NULL : "its root";
     default: // of a later version
         return NULL;
     }

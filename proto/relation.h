@@ -61,7 +61,9 @@ struct relation {
     struct column *columns;
     uint16_t reserved_count;
     struct reserved_number *reserved;
-    struct slice encoded; // the bytes of a Relation message (no tag); owned
+    char *root;           // of a partition: the table at the top, as `table`; NULL: none known
+    struct slice encoded; // the bytes of a Relation message (no tag), as sent
+    struct slice stored;  // the same, with what only the journal keeps behind it; owned
 };
 
 #define RESERVED_MAX UINT16_MAX // reserved numbers of one table
@@ -75,9 +77,9 @@ void table_quote(struct buf *out, const char *schema, const char *name);
 bool table_match(const char *glob, const char *table);
 bool table_match_any(char *const *globs, size_t n, const char *table); // n == 0: every table
 
-// Fills r->table and r->encoded from the rest of r.
+// Fills r->table, r->encoded and r->stored from the rest of r.
 void relation_seal(struct relation *r);
-// From the bytes of a Relation message (outside input: a file, a socket).
+// From the bytes of a Relation message, sent or stored (outside input: a file, a socket).
 int relation_decode(struct slice bytes, struct relation **ret_r, struct err *e) MUST_CHECK;
 void relation_free(struct relation *r);
 // Same in all but the id: no new version is needed. Both sealed.

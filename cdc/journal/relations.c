@@ -159,13 +159,13 @@ static int append(struct relations_file *rf, const struct relation *r, struct er
 {
     struct record h = {
         .magic = RECORD_MAGIC,
-        .n = (uint32_t)r->encoded.n,
+        .n = (uint32_t)r->stored.n,
         .id = r->id,
-        .check = XXH3_64bits_withSeed(r->encoded.p, r->encoded.n, r->id),
+        .check = XXH3_64bits_withSeed(r->stored.p, r->stored.n, r->id),
     };
     AUTO_BUF struct buf b = {0};
     buf_put(&b, &h, sizeof h);
-    buf_put(&b, r->encoded.p, r->encoded.n);
+    buf_put(&b, r->stored.p, r->stored.n);
     static const uint8_t zero[8];
     buf_put(&b, zero, record_size(h.n) - b.n);
     if (file_write_all(rf->fd, b.p, b.n, rf->end) != 0) {

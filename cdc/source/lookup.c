@@ -157,6 +157,10 @@ static void put_select(const struct lookup *l, struct buf *sql)
         buf_printf(sql, ", coalesce(a.attnum = any((%s.indkey::int2[])[0:%s.%s - 1]), false)",
                    index[i], index[i], own);
     }
+}
+
+static void put_from(struct buf *sql)
+{
     buf_puts(sql, " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
                   " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not "
                   "a.attisdropped left join pg_index pk on pk.indrelid = c.oid and pk.indisprimary"
@@ -191,21 +195,54 @@ static void read_table(const PGresult *r, int *row, struct table_info *ret_t)
     *ret_t = t;
 }
 
+static void put_names(const struct lookup *l, struct buf *out)
+{
+    for (size_t i = 0; i < l->o->publication_count; i++) {
+        if (i)
+            buf_putc(out, ',');
+        sql_literal(out, l->o->publications[i]);
+    }
+}
+
+// What a publication says of table c itself. Not by pg_publication_tables: that view makes the list
+// of all tables first.
+static void put_published(const struct lookup *l, struct buf *sql)
+{
+    AUTO_BUF struct buf names = {0};
+    put_names(l, &names);
+    if (!names.n) {
+        buf_puts(sql, ", true");
+        return;
+    }
+    buf_printf(sql,
+               ", exists (select 1 from pg_publication p where p.pubname in (%s) and "
+               "(p.puballtables or exists (select 1 from pg_publication_rel r where r.prpubid = "
+               "p.oid and r.prrelid = c.oid)%s))",
+               buf_cstr(&names),
+               l->c->version < 150000
+                   ? ""
+                   : " or exists (select 1 from pg_publication_namespace s where "
+                     "s.pnpubid = p.oid and s.pnnspid = c.relnamespace)");
+}
+
 int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t, struct err *e)
 {
     if (lookup_connect(l, e) != 0)
         return -1;
     AUTO_BUF struct buf sql = {0};
     put_select(l, &sql);
+    put_published(l, &sql);
+    put_from(&sql);
     buf_printf(&sql, " where c.oid = %u order by a.attnum", oid);
     AUTO_RESULT PGresult *r = NULL;
     if (ask(l, buf_cstr(&sql), &r, e) != 0)
         return -1;
+    *ret_t = (struct table_info){0};
     int row = 0;
-    if (PQntuples(r))
+    if (PQntuples(r)) {
         read_table(r, &row, ret_t);
-    else
-        *ret_t = (struct table_info){0};
+        ret_t->published = result_bool(r, 0, 11);
+    }
     return 0;
 }
 
@@ -215,13 +252,10 @@ int lookup_published(struct lookup *l, uint32_t after, struct table_info **ret_t
     if (lookup_connect(l, e) != 0)
         return -1;
     AUTO_BUF struct buf names = {0}, sql = {0};
-    for (size_t i = 0; i < l->o->publication_count; i++) {
-        if (i)
-            buf_putc(&names, ',');
-        sql_literal(&names, l->o->publications[i]);
-    }
+    put_names(l, &names);
     const char *of_table = "t.schemaname = n.nspname and t.tablename = c.relname and t.pubname in";
     put_select(l, &sql);
+    put_from(&sql);
     if (names.n)
         buf_printf(&sql,
                    " where c.oid in (select c.oid from pg_class c join pg_namespace n on n.oid = "

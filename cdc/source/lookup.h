@@ -23,6 +23,7 @@ struct table_info {
     char *schema, *name;
     char *root; // quoted name of the partitioned table that this is a part of, or NULL
     char replica_identity;
+    bool published; // on its own, not as a part of the root; said of one table asked for by OID
     size_t n;
     struct table_column *columns; // published ones when asked for published tables
 };

@@ -23,20 +23,13 @@ struct named { // what else is known by OID: a type's name, the root of a partit
 struct relations {
     struct relations_options o;
     struct entry_of_table *tables;
-    struct named *types;                     // names from Type messages
-    struct named *roots;                     // of tables that were looked up
-    struct pgoutput wire;                    // scratch for decoding a kept message again
+    struct named *types;  // names from Type messages
+    struct named *roots;  // of partitions; kept over connections, and with the relation versions
+    struct pgoutput wire; // scratch for decoding a kept message again
     struct seen_column columns[COLUMNS_MAX]; // scratch
     char *type_texts[COLUMNS_MAX];
     const struct pgoutput_column *source[COLUMNS_MAX]; // of columns[i]
 };
-
-struct relations *relations_new(const struct relations_options *o)
-{
-    struct relations *rs = xcalloc(1, sizeof *rs);
-    rs->o = *o;
-    return rs;
-}
 
 // ---- maps ----
 
@@ -70,6 +63,23 @@ static void named_clear(struct named **map)
     }
 }
 
+// The catalog of now must not decide about WAL of then: a partition that was detached or dropped
+// stays one of the table that made it wanted.
+static void remember_root(struct relations *rs, uint32_t oid, const char *root)
+{
+    const struct source_options *o = rs->o.source;
+    const struct named *old = named_find(rs->roots, oid);
+    bool stays = old && o->table_count && source_wants(o, old->text, NULL);
+    if (root && !stays)
+        named_set(&rs->roots, oid, root);
+}
+
+static const char *root_of(struct relations *rs, uint32_t oid)
+{
+    const struct named *n = named_find(rs->roots, oid);
+    return n ? n->text : NULL;
+}
+
 static struct entry_of_table *find(struct relations *rs, uint32_t relid)
 {
     struct entry_of_table *t;
@@ -97,9 +107,19 @@ void relations_clear(struct relations *rs)
         free(t);
     }
     named_clear(&rs->types);
-    named_clear(&rs->roots);
     if (rs->o.lookup)
         lookup_forget_types(rs->o.lookup);
+}
+
+struct relations *relations_new(const struct relations_options *o)
+{
+    struct relations *rs = xcalloc(1, sizeof *rs);
+    rs->o = *o;
+    for (uint32_t id = 1; id <= catalog_count(o->catalog); id++) {
+        const struct relation *r = catalog_get(o->catalog, id);
+        remember_root(rs, r->oid, r->root);
+    }
+    return rs;
 }
 
 void relations_free(struct relations *rs)
@@ -107,6 +127,7 @@ void relations_free(struct relations *rs)
     if (!rs)
         return;
     relations_clear(rs);
+    named_clear(&rs->roots);
     for (size_t i = 0; i < COLUMNS_MAX; i++)
         free(rs->type_texts[i]);
     free(rs);
@@ -132,9 +153,10 @@ void relations_see(struct relations *rs, const struct pgoutput_relation *r, stru
         t = xcalloc(1, sizeof *t);
         t->table.relid = r->relid;
         HASH_ADD(hh, rs->tables, table.relid, sizeof t->table.relid, t);
-    } else if (r->replica_identity != 'f' && t->wire.n == bytes.n &&
+    } else if (t->resolved && t->table.kept && r->replica_identity != 'f' && t->wire.n == bytes.n &&
                memcmp(t->wire.p, bytes.p, bytes.n) == 0) {
-        return; // said again: normal. (Under FULL the primary key may be another one.)
+        return; // said again: normal. (Under FULL the primary key may be another one; and one
+                // that was not wanted may have become a partition of one that is.)
     }
     buf_clear(&t->wire);
     buf_put(&t->wire, bytes.p, bytes.n);
@@ -229,7 +251,10 @@ static int look_up_types(struct relations *rs, size_t n, struct err *e)
     AUTO_FREE uint32_t *oids = xmalloc((n + 1) * sizeof *oids);
     for (size_t i = 0; i < n; i++)
         oids[i] = rs->columns[i].type_oid;
-    return lookup_types(rs->o.lookup, oids, n, e);
+    if (lookup_types(rs->o.lookup, oids, n, e) == 0)
+        return 0;
+    e->class = ERR_RETRY;
+    return err_wrap(e, "no answer about types: ");
 }
 
 static const struct table_column *info_column(const struct table_info *info, const char *name)
@@ -327,6 +352,7 @@ static int make_version(struct relations *rs, const struct pgoutput_relation *r,
         .oid = r->relid,
         .schema = r->schema,
         .name = r->name,
+        .root = root_of(rs, r->relid),
         .replica_identity = r->replica_identity,
         .n = (uint16_t)n,
         .columns = rs->columns,
@@ -351,46 +377,37 @@ static int make_version(struct relations *rs, const struct pgoutput_relation *r,
     return 0;
 }
 
-static void remember_root(struct relations *rs, const struct table_info *info)
-{
-    if (info->oid)
-        named_set(&rs->roots, info->oid, info->root);
-}
-
 // Asks for what the stream alone does not say. Without an answer nothing is guessed: the session
 // ends, and the next one reads the transaction again.
-static int look_up(struct relations *rs, uint32_t relid, const char *table, size_t n,
+static int look_up(struct relations *rs, uint32_t relid, const char *table,
                    struct table_info *ret_info, struct err *e)
 {
-    if (!rs->o.lookup)
-        return 0;
-    if (lookup_table(rs->o.lookup, relid, ret_info, e) != 0 ||
-        (n > 0 && look_up_types(rs, n, e) != 0)) {
+    if (lookup_table(rs->o.lookup, relid, ret_info, e) != 0) {
         e->class = ERR_RETRY;
         return err_wrap(e, "no answer about table %s: ", table);
     }
-    remember_root(rs, ret_info);
+    remember_root(rs, relid, ret_info->root);
     return 0;
 }
 
-static int find_wanted(struct relations *rs, uint32_t relid, const char *table, bool *ret_wanted,
+// Whether the table globs want it, by its name or its root's; *ret_info is filled if asked for.
+static int find_wanted(struct relations *rs, struct entry_of_table *t, struct table_info *ret_info,
                        struct err *e)
 {
     const struct source_options *o = rs->o.source;
-    if (source_wants(o, table, NULL)) {
-        *ret_wanted = true;
+    const char *root = root_of(rs, t->table.relid);
+    t->table.kept = source_wants(o, t->name, root);
+    if (t->table.kept || !rs->o.lookup)
         return 0;
-    }
-    if (!named_find(rs->roots, relid)) {
-        struct table_info info = {0};
-        int r = look_up(rs, relid, table, 0, &info, e);
-        table_info_fini(&info);
-        if (r != 0)
-            return -1;
-        if (!named_find(rs->roots, relid))
-            named_set(&rs->roots, relid, NULL);
-    }
-    *ret_wanted = source_wants(o, table, named_find(rs->roots, relid)->text);
+    if (look_up(rs, t->table.relid, t->name, ret_info, e) != 0)
+        return -1;
+    t->table.kept = source_wants(o, t->name, ret_info->root);
+    if (t->table.kept || root || ret_info->root || ret_info->published)
+        return 0;
+    log_warn("a table is gone, or published no more, and was never seen before: whether it was a "
+             "partition of a table that is wanted is not known, so its changes are kept",
+             "table=%s", log_quote(t->name));
+    t->table.kept = true;
     return 0;
 }
 
@@ -427,40 +444,43 @@ void relations_find_metrics(struct table *t)
     }
 }
 
+static int make_table(struct relations *rs, struct entry_of_table *t,
+                      const struct pgoutput_relation *r, struct table_info *info, struct err *e)
+{
+    const struct relation *latest = catalog_latest(rs->o.catalog, t->name);
+    size_t n = take_columns(rs, r, t->name);
+    bool known = fill_types(rs, n, latest);
+    struct seen_relation seen = {.oid = r->relid, .n = (uint16_t)n, .columns = rs->columns};
+    if (rs->o.lookup && (!known || r->replica_identity == 'f' || !registry_knows(latest, &seen))) {
+        if (info->oid == 0 && look_up(rs, r->relid, t->name, info, e) != 0)
+            return -1;
+        if (look_up_types(rs, n, e) != 0)
+            return -1;
+        fill_types(rs, n, latest);
+    }
+    fill_attnums(rs, n, info, latest);
+    if (r->replica_identity == 'f')
+        fill_full_key(rs, n, info, latest);
+    if (check_keys(rs, r, t->name, info, n, e) != 0 ||
+        make_version(rs, r, t->name, n, &t->table.relation, e) != 0)
+        return -1;
+    fill_map(rs, t, r, n);
+    t->table.announced = false;
+    return 0;
+}
+
 static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e)
 {
     struct pgoutput_message m;
     if (pgoutput_decode(&rs->wire, buf_slice(&t->wire), &m, e) != 0)
         return -1;
-    const struct pgoutput_relation *r = &m.relation;
-    if (find_wanted(rs, r->relid, t->name, &t->table.kept, e) != 0)
-        return -1;
-    t->resolved = true;
-    if (!t->table.kept)
-        return 0;
-    const struct relation *latest = catalog_latest(rs->o.catalog, t->name);
-    size_t n = take_columns(rs, r, t->name);
-    bool known = fill_types(rs, n, latest);
-    struct seen_relation seen = {.oid = r->relid, .n = (uint16_t)n, .columns = rs->columns};
     struct table_info info = {0};
-    if (!known || r->replica_identity == 'f' || !registry_knows(latest, &seen)) {
-        int asked = look_up(rs, r->relid, t->name, n, &info, e);
-        if (asked != 0) {
-            table_info_fini(&info);
-            return -1;
-        }
-        fill_types(rs, n, latest);
-    }
-    fill_attnums(rs, n, &info, latest);
-    if (r->replica_identity == 'f')
-        fill_full_key(rs, n, &info, latest);
-    int result = check_keys(rs, r, t->name, &info, n, e);
+    int r = find_wanted(rs, t, &info, e);
+    if (r == 0 && t->table.kept)
+        r = make_table(rs, t, &m.relation, &info, e);
     table_info_fini(&info);
-    if (result != 0 || make_version(rs, r, t->name, n, &t->table.relation, e) != 0)
-        return -1;
-    fill_map(rs, t, r, n);
-    t->table.announced = false;
-    return 0;
+    t->resolved = r == 0;
+    return r;
 }
 
 int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t, struct err *e)
@@ -469,10 +489,8 @@ int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t, 
     if (unlikely(!t))
         return err_set(e, ERR_DATA, "a change of table OID %u, which was not described before it",
                        relid);
-    if (unlikely(!t->resolved) && resolve(rs, t, e) != 0) {
-        t->resolved = false;
+    if (unlikely(!t->resolved) && resolve(rs, t, e) != 0)
         return -1;
-    }
     *ret_t = &t->table;
     return 0;
 }
@@ -509,7 +527,8 @@ static int seed(struct relations *rs, const struct table_info *info, struct err 
     AUTO_BUF struct buf name = {0};
     table_quote(&name, info->schema, info->name);
     const char *table = buf_cstr(&name);
-    if (!source_wants(rs->o.source, table, info->root))
+    if (!source_wants(rs->o.source, table, root_of(rs, info->oid)) &&
+        !source_wants(rs->o.source, table, info->root))
         return 0;
     struct pgoutput_relation r = described(rs, info);
     size_t n = take_columns(rs, &r, table);
@@ -541,7 +560,7 @@ int relations_seed(struct relations *rs, struct err *e)
             return -1;
         int r = 0;
         for (size_t i = 0; i < n; i++) {
-            remember_root(rs, &tables[i]);
+            remember_root(rs, tables[i].oid, tables[i].root);
             if (r == 0)
                 r = seed(rs, &tables[i], e);
             after = tables[i].oid;

@@ -103,6 +103,7 @@ static struct relation *rich(void)
     r->columns[3].json_class = JSON_CLASS_JSON;
     r->reserved_count = 1;
     r->reserved[0] = (struct reserved_number){2, KIND_FLOAT, xstrdup("gone")};
+    r->root = xstrdup("public.top");
     relation_seal(r);
     return r;
 }
@@ -112,7 +113,7 @@ static void test_decode(void **state)
     (void)state;
     struct relation *a = rich(), *b;
     struct err e;
-    assert_int_equal(relation_decode(a->encoded, &b, &e), 0);
+    assert_int_equal(relation_decode(a->stored, &b, &e), 0);
     assert_int_equal(b->id, 7);
     assert_int_equal(b->oid, 16384);
     assert_string_equal(b->table, "public.\"Odd.Name\"");
@@ -133,6 +134,13 @@ static void test_decode(void **state)
     assert_memory_equal(a->encoded.p, b->encoded.p, a->encoded.n);
     assert_ptr_equal(relation_column(b, 2001), &b->columns[1]);
     assert_null(relation_column(b, 2));
+    assert_string_equal(b->root, "public.top");
+    assert_true(relation_same(a, b));
+    relation_free(b);
+    // What is sent is without what only the journal keeps.
+    assert_int_equal(relation_decode(a->encoded, &b, &e), 0);
+    assert_null(b->root);
+    assert_false(relation_same(a, b));
     relation_free(a);
     relation_free(b);
 }
@@ -143,12 +151,12 @@ static void test_decode_cut(void **state)
     (void)state;
     struct relation *a = rich();
     struct err e;
-    for (size_t n = 0; n < a->encoded.n; n++) {
+    for (size_t n = 0; n < a->stored.n; n++) {
         AUTO_FREE uint8_t *copy = xmalloc(n + 1);
-        memcpy(copy, a->encoded.p, n);
+        memcpy(copy, a->stored.p, n);
         struct relation *b = NULL;
         if (relation_decode((struct slice){copy, n}, &b, &e) == 0)
-            assert_true(b->column_count + b->reserved_count < 5);
+            assert_true(b->column_count + b->reserved_count + !!b->root < 6);
         else
             assert_int_equal(e.class, ERR_DATA);
         relation_free(b);
