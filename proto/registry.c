@@ -173,6 +173,7 @@ static struct relation *relation_of(const struct seen_relation *seen, uint32_t i
     r->schema = xstrdup(seen->schema);
     r->name = xstrdup(seen->name);
     r->root = seen->root ? xstrdup(seen->root) : NULL;
+    relation_hide(r, seen->hidden, seen->hidden_count);
     r->replica_identity = seen->replica_identity;
     r->column_count = seen->n;
     r->columns = xcalloc(seen->n + 1u, sizeof *r->columns);

@@ -27,6 +27,8 @@ struct seen_relation {
     uint16_t n;
     struct seen_column *columns;
     const char *root; // or NULL
+    const struct hidden_column *hidden;
+    size_t hidden_count;
 };
 
 // True when each column is one of `latest` by name and compatible kind, and the table the same by

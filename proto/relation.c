@@ -182,6 +182,14 @@ static void encode_reserved(struct buf *out, const struct reserved_number *v)
     wire_uint(out, 3, v->kind);
 }
 
+static void encode_hidden(struct buf *out, const struct hidden_column *v)
+{
+    if (v->attnum)
+        wire_uint(out, 1, zigzag(v->attnum));
+    wire_string(out, 2, v->name);
+    wire_string(out, 3, v->as);
+}
+
 void relation_seal(struct relation *r)
 {
     struct buf table = {0}, all = {0};
@@ -208,9 +216,28 @@ void relation_seal(struct relation *r)
     size_t sent = all.n;
     if (r->root)
         wire_string(&all, 8, r->root);
+    for (size_t i = 0; i < r->hidden_count; i++) {
+        buf_clear(&one);
+        encode_hidden(&one, &r->hidden[i]);
+        wire_bytes(&all, 9, one.p, one.n);
+    }
     free((void *)r->stored.p);
     r->stored = buf_slice(&all);
     r->encoded = (struct slice){r->stored.p, sent};
+}
+
+void relation_hide(struct relation *r, const struct hidden_column *hidden, size_t n)
+{
+    for (size_t i = 0; i < r->hidden_count; i++) {
+        free((char *)r->hidden[i].name);
+        free((char *)r->hidden[i].as);
+    }
+    free(r->hidden);
+    r->hidden = n ? xcalloc(n, sizeof *r->hidden) : NULL;
+    r->hidden_count = (uint16_t)n;
+    for (size_t i = 0; i < n; i++)
+        r->hidden[i] = (struct hidden_column){hidden[i].attnum, xstrdup(hidden[i].name),
+                                              xstrdup(hidden[i].as)};
 }
 
 void relation_free(struct relation *r)
@@ -230,6 +257,7 @@ void relation_free(struct relation *r)
     free(r->name);
     free(r->table);
     free(r->root);
+    relation_hide(r, NULL, 0);
     free((void *)r->stored.p);
     free(r);
 }
@@ -372,6 +400,23 @@ static bool decode_reserved(struct slice bytes, struct reserved_number *v)
     return reader_done(&in) && v->name && number_usable(v->number);
 }
 
+static bool decode_hidden(struct slice bytes, struct hidden_column *v)
+{
+    struct reader in = reader_of(bytes.p, bytes.n);
+    struct wire_field f;
+    int32_t attnum = 0;
+    while (wire_next(&in, &f)) {
+        bool ok = f.number == 1   ? take_i32(&f, INT16_MIN, INT16_MAX, &attnum)
+                  : f.number == 2 ? take_string(&f, (char **)&v->name)
+                  : f.number == 3 ? take_string(&f, (char **)&v->as)
+                                  : true;
+        if (!ok)
+            return false;
+    }
+    v->attnum = (int16_t)attnum;
+    return reader_done(&in) && v->name && v->as;
+}
+
 static bool take_identity(const struct wire_field *f, char *ret_letter)
 {
     for (size_t i = 0; f->type == WIRE_LEN && i < ARRAY_LEN(identities); i++) {
@@ -410,6 +455,10 @@ static const char *relation_field(const struct wire_field *f, struct relation *r
                                                                             : "a reserved number";
     case 8:
         return take_string(f, &r->root) ? NULL : "its root";
+    case 9:
+        if (f->type != WIRE_LEN || r->hidden_count == HIDDEN_MAX)
+            return "more hidden columns than a table can have";
+        return decode_hidden(f->bytes, &r->hidden[r->hidden_count++]) ? NULL : "a hidden column";
     default: // of a later version
         return NULL;
     }
@@ -454,6 +503,7 @@ int relation_decode(struct slice bytes, struct relation **ret_r, struct err *e)
     struct relation *r = xcalloc(1, sizeof *r);
     r->columns = xcalloc(count_fields(bytes, 6, COLUMNS_MAX) + 1, sizeof *r->columns);
     r->reserved = xcalloc(count_fields(bytes, 7, RESERVED_MAX) + 1, sizeof *r->reserved);
+    r->hidden = xcalloc(count_fields(bytes, 9, HIDDEN_MAX) + 1, sizeof *r->hidden);
     struct reader in = reader_of(bytes.p, bytes.n);
     struct wire_field f;
     const char *wrong = NULL;

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "proto/tuple.h"
 
 // How a column's value stands in the row message. Stored in Column.kind: never renumber.
 enum kind {
@@ -51,6 +52,14 @@ struct reserved_number {
     char *name;
 };
 
+// An excluded or masked column: also when it is renamed it stays one.
+struct hidden_column {
+    int16_t attnum;   // 0: not known
+    const char *name; // when last seen
+    const char *as;   // its name when a glob took it
+};
+#define HIDDEN_MAX (2 * COLUMNS_MAX)
+
 struct relation {
     uint32_t id;
     uint32_t oid;
@@ -61,6 +70,8 @@ struct relation {
     struct column *columns;
     uint16_t reserved_count;
     struct reserved_number *reserved;
+    uint16_t hidden_count;
+    struct hidden_column *hidden;
     char *root;           // of a partition: the table at the top, as `table`; NULL: none known
     struct slice encoded; // the bytes of a Relation message (no tag), as sent
     struct slice stored;  // the same, with what only the journal keeps behind it; owned
@@ -77,6 +88,8 @@ void table_quote(struct buf *out, const char *schema, const char *name);
 bool table_match(const char *glob, const char *table);
 bool table_match_any(char *const *globs, size_t n, const char *table); // n == 0: every table
 
+// Copies them over those that it has; to be sealed (again) after it.
+void relation_hide(struct relation *r, const struct hidden_column *hidden, size_t n);
 // Fills r->table, r->encoded and r->stored from the rest of r.
 void relation_seal(struct relation *r);
 // From the bytes of a Relation message, sent or stored (outside input: a file, a socket).

@@ -208,10 +208,13 @@ const struct option_info options[] = {
     {"Source", "exclude-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(exclude_columns),
      .separator = ',', .accepts = "globs over schema.table.column",
      .example = "public.users.password*",
-     .help = "Columns that are never stored nor sent: globs over schema.table.column."},
+     .help = "Columns that are never stored nor sent: globs over schema.table.column. For a "
+             "partition the name of its table at the top counts too, and a column that is renamed "
+             "stays excluded."},
     {"Source", "mask-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(mask_columns),
      .separator = ',', .accepts = "globs over schema.table.column", .example = "public.users.email",
-     .help = "Columns whose values are replaced by **** before anything is stored."},
+     .help = "Columns whose values are replaced by **** before anything is stored; globs and "
+             "renamed columns as above."},
     {"Source", "messages", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(messages),
      .fallback = "off",
      .help = "Also logical messages (pg_logical_emit_message); PostgreSQL 14 and newer."},

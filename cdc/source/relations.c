@@ -1,9 +1,9 @@
 #include "source/relations.h"
 
 #include "base/log.h"
+#include "source/hiding.h"
 #include "source/publication.h"
 
-#include <fnmatch.h>
 #include <uthash.h>
 
 struct entry_of_table {
@@ -11,6 +11,8 @@ struct entry_of_table {
     struct buf wire; // the Relation message
     char *name;      // quoted
     bool resolved;
+    bool settled; // the same message again changes nothing
+    bool unknown; // whether it was a partition
     UT_hash_handle hh;
 };
 
@@ -29,6 +31,9 @@ struct relations {
     struct seen_column columns[COLUMNS_MAX]; // scratch
     char *type_texts[COLUMNS_MAX];
     const struct pgoutput_column *source[COLUMNS_MAX]; // of columns[i]
+    enum hide hide[COLUMNS_MAX];                       // by place in the message
+    struct hidden_column hidden[HIDDEN_MAX];
+    size_t hidden_count;
 };
 
 // ---- maps ----
@@ -153,10 +158,10 @@ void relations_see(struct relations *rs, const struct pgoutput_relation *r, stru
         t = xcalloc(1, sizeof *t);
         t->table.relid = r->relid;
         HASH_ADD(hh, rs->tables, table.relid, sizeof t->table.relid, t);
-    } else if (t->resolved && t->table.kept && r->replica_identity != 'f' && t->wire.n == bytes.n &&
+    } else if (t->resolved && t->settled && r->replica_identity != 'f' && t->wire.n == bytes.n &&
                memcmp(t->wire.p, bytes.p, bytes.n) == 0) {
-        return; // said again: normal. (Under FULL the primary key may be another one; and one
-                // that was not wanted may have become a partition of one that is.)
+        return; // said again: normal. (Under FULL the primary key may be another one; and the
+                // table may have become a partition of one that a glob names.)
     }
     buf_clear(&t->wire);
     buf_put(&t->wire, bytes.p, bytes.n);
@@ -168,23 +173,6 @@ void relations_see(struct relations *rs, const struct pgoutput_relation *r, stru
 }
 
 // ---- columns ----
-
-// fnmatch over schema.table.column, quoted where needed; with one dot only: in schema public.
-static bool column_match(char *const *globs, size_t n, const char *table, const char *column)
-{
-    if (n == 0)
-        return false;
-    AUTO_BUF struct buf b = {0}, quoted = {0};
-    table_quote(&quoted, "x", column);
-    buf_printf(&b, "%s.%s", table, buf_cstr(&quoted) + 2);
-    const char *name = buf_cstr(&b);
-    for (size_t i = 0; i < n; i++) {
-        if (fnmatch(globs[i], name, 0) == 0 ||
-            (strncmp(name, "public.", 7) == 0 && fnmatch(globs[i], name + 7, 0) == 0))
-            return true;
-    }
-    return false;
-}
 
 static int refuse_key(const char *table, const char *column, const char *what, struct err *e)
 {
@@ -301,24 +289,29 @@ static void fill_full_key(struct relations *rs, size_t n, const struct table_inf
         rs->columns[i].key = false;
 }
 
-// The columns that are kept, from those of the stream; key as flagged there.
+// The columns that are kept, from those of the stream; key as flagged there. *ret_ask: a look-up
+// would tell more of what is hidden.
 static size_t take_columns(struct relations *rs, const struct pgoutput_relation *r,
-                           const char *table)
+                           const struct hiding *h, const struct table_info *info, bool *ret_ask)
 {
-    const struct source_options *o = rs->o.source;
-    size_t n = 0;
     for (uint16_t i = 0; i < r->n; i++) {
         const struct pgoutput_column *c = &r->columns[i];
-        if (column_match(o->exclude_columns, o->exclude_column_count, table, c->name))
-            continue;
-        rs->source[n] = c;
-        rs->columns[n++] = (struct seen_column){
+        rs->columns[i] = (struct seen_column){
             .name = c->name,
             .type_oid = c->type_oid,
             .typmod = c->typmod,
             .key = c->identity && r->replica_identity != 'f',
-            .masked = column_match(o->mask_columns, o->mask_column_count, table, c->name),
         };
+    }
+    fill_attnums(rs, r->n, info, h->latest);
+    *ret_ask = hiding_decide(h, rs->columns, r->n, rs->hide, rs->hidden, &rs->hidden_count);
+    size_t n = 0;
+    for (uint16_t i = 0; i < r->n; i++) {
+        if (rs->hide[i] == HIDE_EXCLUDE)
+            continue;
+        rs->source[n] = &r->columns[i];
+        rs->columns[n] = rs->columns[i];
+        rs->columns[n++].masked = rs->hide[i] == HIDE_MASK;
     }
     return n;
 }
@@ -326,12 +319,11 @@ static size_t take_columns(struct relations *rs, const struct pgoutput_relation 
 static int check_keys(struct relations *rs, const struct pgoutput_relation *r, const char *table,
                       const struct table_info *info, size_t n, struct err *e)
 {
-    const struct source_options *o = rs->o.source;
     for (uint16_t i = 0; i < r->n; i++) {
         const struct pgoutput_column *c = &r->columns[i];
         const struct table_column *now = info_column(info, c->name);
         bool key = r->replica_identity == 'f' ? now && now->primary : c->identity;
-        if (key && column_match(o->exclude_columns, o->exclude_column_count, table, c->name))
+        if (key && rs->hide[i] == HIDE_EXCLUDE)
             return refuse_key(table, c->name, "excluded", e);
     }
     for (size_t i = 0; i < n; i++) {
@@ -356,6 +348,8 @@ static int make_version(struct relations *rs, const struct pgoutput_relation *r,
         .replica_identity = r->replica_identity,
         .n = (uint16_t)n,
         .columns = rs->columns,
+        .hidden = rs->hidden,
+        .hidden_count = rs->hidden_count,
     };
     uint32_t id = catalog_next_id(rs->o.catalog);
     struct relation *made = registry_number(latest, &seen, id);
@@ -395,19 +389,22 @@ static int find_wanted(struct relations *rs, struct entry_of_table *t, struct ta
                        struct err *e)
 {
     const struct source_options *o = rs->o.source;
+    bool column_globs = o->exclude_column_count || o->mask_column_count;
     const char *root = root_of(rs, t->table.relid);
     t->table.kept = source_wants(o, t->name, root);
-    if (t->table.kept || !rs->o.lookup)
+    t->settled = t->table.kept && (root || !column_globs);
+    t->unknown = false;
+    if (t->settled || !rs->o.lookup)
         return 0;
     if (look_up(rs, t->table.relid, t->name, ret_info, e) != 0)
         return -1;
-    t->table.kept = source_wants(o, t->name, ret_info->root);
-    if (t->table.kept || root || ret_info->root || ret_info->published)
-        return 0;
-    log_warn("a table is gone, or published no more, and was never seen before: whether it was a "
-             "partition of a table that is wanted is not known, so its changes are kept",
-             "table=%s", log_quote(t->name));
-    t->table.kept = true;
+    t->unknown = !root && !ret_info->root && !ret_info->published;
+    if (!t->table.kept && t->unknown)
+        log_warn("a table is gone, or published no more, and was never seen before: whether it "
+                 "was a partition of a table that is wanted is not known, so its changes are kept",
+                 "table=%s", log_quote(t->name));
+    t->table.kept |= t->unknown || source_wants(o, t->name, ret_info->root);
+    t->settled = t->table.kept && (t->unknown || ret_info->root || !column_globs);
     return 0;
 }
 
@@ -444,24 +441,49 @@ void relations_find_metrics(struct table *t)
     }
 }
 
-static int make_table(struct relations *rs, struct entry_of_table *t,
-                      const struct pgoutput_relation *r, struct table_info *info, struct err *e)
+// The columns of a message, with what a look-up adds; *info is filled if it was not and had to be.
+static int describe(struct relations *rs, const struct pgoutput_relation *r, const struct hiding *h,
+                    struct table_info *info, size_t *ret_n, struct err *e)
 {
-    const struct relation *latest = catalog_latest(rs->o.catalog, t->name);
-    size_t n = take_columns(rs, r, t->name);
+    bool ask;
+    const struct relation *latest = catalog_latest(rs->o.catalog, h->table);
+    size_t n = take_columns(rs, r, h, info, &ask);
     bool known = fill_types(rs, n, latest);
     struct seen_relation seen = {.oid = r->relid, .n = (uint16_t)n, .columns = rs->columns};
-    if (rs->o.lookup && (!known || r->replica_identity == 'f' || !registry_knows(latest, &seen))) {
-        if (info->oid == 0 && look_up(rs, r->relid, t->name, info, e) != 0)
+    ask |= !known || r->replica_identity == 'f' || !registry_knows(latest, &seen);
+    if (rs->o.lookup && ask && info->oid == 0) {
+        if (look_up(rs, r->relid, h->table, info, e) != 0)
             return -1;
+        n = take_columns(rs, r, h, info, &ask);
+        known = fill_types(rs, n, latest);
+    }
+    if (rs->o.lookup && !known) {
         if (look_up_types(rs, n, e) != 0)
             return -1;
         fill_types(rs, n, latest);
     }
-    fill_attnums(rs, n, info, latest);
     if (r->replica_identity == 'f')
         fill_full_key(rs, n, info, latest);
-    if (check_keys(rs, r, t->name, info, n, e) != 0 ||
+    *ret_n = n;
+    return check_keys(rs, r, h->table, info, n, e);
+}
+
+static struct hiding hiding_of(struct relations *rs, const char *table, uint32_t oid)
+{
+    const struct relation *latest = catalog_latest(rs->o.catalog, table);
+    return (struct hiding){.o = rs->o.source,
+                           .table = table,
+                           .root = root_of(rs, oid),
+                           .latest = latest && latest->oid == oid ? latest : NULL};
+}
+
+static int make_table(struct relations *rs, struct entry_of_table *t,
+                      const struct pgoutput_relation *r, struct table_info *info, struct err *e)
+{
+    size_t n;
+    struct hiding h = hiding_of(rs, t->name, r->relid);
+    h.unknown = t->unknown && !h.latest;
+    if (describe(rs, r, &h, info, &n, e) != 0 ||
         make_version(rs, r, t->name, n, &t->table.relation, e) != 0)
         return -1;
     fill_map(rs, t, r, n);
@@ -522,7 +544,25 @@ static struct pgoutput_relation described(struct relations *rs, const struct tab
     return r;
 }
 
-static int seed(struct relations *rs, const struct table_info *info, struct err *e)
+// The shape is the stream's matter; but what a new glob takes must be known before a column is
+// renamed.
+static int remember_kept(struct relations *rs, const struct hiding *h, struct err *e)
+{
+    struct relation *r;
+    if (relation_decode(h->latest->stored, &r, e) != 0)
+        return -1;
+    r->id = catalog_next_id(rs->o.catalog);
+    free(r->root);
+    r->root = h->root ? xstrdup(h->root) : NULL;
+    relation_hide(r, rs->hidden, rs->hidden_count);
+    relation_seal(r);
+    if (!relation_same(r, h->latest))
+        return rs->o.add(rs->o.arg, r, e);
+    relation_free(r);
+    return 0;
+}
+
+static int seed(struct relations *rs, struct table_info *info, struct err *e)
 {
     AUTO_BUF struct buf name = {0};
     table_quote(&name, info->schema, info->name);
@@ -530,20 +570,14 @@ static int seed(struct relations *rs, const struct table_info *info, struct err 
     if (!source_wants(rs->o.source, table, root_of(rs, info->oid)) &&
         !source_wants(rs->o.source, table, info->root))
         return 0;
+    size_t n;
     struct pgoutput_relation r = described(rs, info);
-    size_t n = take_columns(rs, &r, table);
-    const struct relation *latest = catalog_latest(rs->o.catalog, table);
-    if (!fill_types(rs, n, latest)) {
-        if (look_up_types(rs, n, e) != 0)
-            return -1;
-        fill_types(rs, n, latest);
-    }
-    fill_attnums(rs, n, info, latest);
-    if (r.replica_identity == 'f')
-        fill_full_key(rs, n, info, latest);
-    if (check_keys(rs, &r, table, info, n, e) != 0)
+    struct hiding h = hiding_of(rs, table, info->oid);
+    if (describe(rs, &r, &h, info, &n, e) != 0)
         return -1;
-    if (latest) // the stream will say what there is to say
+    if (h.latest)
+        return remember_kept(rs, &h, e);
+    if (catalog_latest(rs->o.catalog, table)) // the stream will say what there is to say
         return 0;
     const struct relation *made;
     return make_version(rs, &r, table, n, &made, e);

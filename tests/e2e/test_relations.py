@@ -1,6 +1,7 @@
 """What the catalog of now may say about the changes of then: partitions, renamed columns."""
 
 from lib.postgres import NEWEST
+from lib.rowcast import command
 from lib.wait import wait_for
 
 SALES = ("create table sales (id int, year int, secret text, primary key (id, year))"
@@ -8,7 +9,8 @@ SALES = ("create table sales (id int, year int, secret text, primary key (id, ye
 
 
 def leaf(year):
-    return (f"create table sales_{year} partition of sales for values from ({year}) to ({year + 1});"
+    return (f"create table sales_{year} partition of sales"
+            f" for values from ({year}) to ({year + 1});"
             f"insert into sales values (1, {year}, 'hidden')")
 
 
@@ -45,7 +47,8 @@ def test_partitions_detached_and_dropped_while_away(make_postgres, make_rowcast)
     """What was known of them decides; of one that is not known its changes are kept."""
     pg = make_postgres(NEWEST)
     pg.sql(SALES + "create table other (id int primary key);"
-           "create publication rowcast for table sales, other;" + ";".join(map(leaf, (2024, 2025, 2026))))
+           "create publication rowcast for table sales, other;"
+           + ";".join(map(leaf, (2024, 2025, 2026))))
     rc = make_rowcast("--table", "public.sales", source=pg.conninfo()).start()
     assert rc.stop() == 0
     pg.sql(leaf(2027) + ";" + leaf(2028))  # never seen
@@ -70,3 +73,42 @@ def test_a_table_that_becomes_a_partition(make_postgres, make_rowcast):
     pg.sql("insert into sales values (2, 2025)")
     with rc.stream(tables=["*"], start="earliest") as stream:
         assert stream.changes(1)[0]["row"]["id"] == 2
+
+
+def test_excluded_and_masked_columns_of_partitions_and_under_new_names(make_postgres, make_rowcast):
+    pg = make_postgres(NEWEST)
+    pg.sql(SALES + "create table people (id int primary key, card int, name text);"
+           "create publication rowcast for table sales, people;" + leaf(2025))
+    rc = make_rowcast("--table", "public.sales", "--exclude-column", "public.sales.secret",
+                      "--table", "people", "--mask-column", "people.card",
+                      source=pg.conninfo()).start()
+    pg.sql("insert into sales values (2, 2025, 'hidden');" + leaf(2026))
+    pg.sql("begin; insert into people values (1, 777001); alter table people rename card to ssn;"
+           "insert into people values (2, 777002); commit")
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        got = [c["row"] for c in stream.changes(4)]
+    assert got == [{"id": 2, "year": 2025}, {"id": 1, "year": 2026},
+                   {"id": 1, "card": "****", "name": None}, {"id": 2, "ssn": "****", "name": None}]
+    # The same while it is away.
+    assert rc.stop() == 0
+    pg.sql("alter table people rename ssn to tax; alter table sales rename secret to note;"
+           "insert into people values (3, 777003); insert into sales values (3, 2025, 'hidden')")
+    rc.start()
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        got = [c["row"] for c in stream.changes(6)][4:]
+    assert got == [{"id": 3, "tax": "****", "name": None}, {"id": 3, "year": 2025}]
+    assert rc.stop() == 0
+    for file in rc.journal.rglob("*"):
+        assert file.is_dir() or b"hidden" not in file.read_bytes()
+    assert "777" not in command("journal", "dump", rc.journal).stdout
+
+
+def test_a_gone_partition_keeps_its_secrets(make_postgres, make_rowcast):
+    pg = make_postgres(NEWEST)
+    pg.sql(SALES + "create publication rowcast for table sales;" + leaf(2025))
+    rc = make_rowcast("--exclude-column", "public.sales.secret", source=pg.conninfo()).start()
+    assert rc.stop() == 0
+    pg.sql(leaf(2026) + "; drop table sales_2026")  # never seen, and gone when it is read
+    rc.start()
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        assert stream.changes(1)[0]["row"] == {"id": 1, "year": 2026}
