@@ -210,7 +210,7 @@ const struct option_info options[] = {
      .example = "public.users.password*",
      .help = "Columns that are never stored nor sent: globs over schema.table.column. For a "
              "partition the name of its table at the top counts too, and a column that is renamed "
-             "stays excluded."},
+             "stays excluded. One that matches no column is refused."},
     {"Source", "mask-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(mask_columns),
      .separator = ',', .accepts = "globs over schema.table.column", .example = "public.users.email",
      .help = "Columns whose values are replaced by **** before anything is stored; globs and "

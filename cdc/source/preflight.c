@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "source/hiding.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
@@ -314,12 +315,69 @@ static void report_messages(struct preflight *p)
                "upgrade the server, or set messages = off");
 }
 
+// By a name that a column had once.
+static bool column_remembered(const struct preflight *p, const char *glob)
+{
+    for (uint32_t id = 1; p->catalog && id <= catalog_count(p->catalog); id++) {
+        const struct relation *r = catalog_get(p->catalog, id);
+        for (size_t i = 0; i < r->hidden_count; i++) {
+            if (hiding_glob_matches(glob, r->table, r->hidden[i].as) ||
+                (r->root && hiding_glob_matches(glob, r->root, r->hidden[i].as)))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool column_there(const PGresult *r, const char *glob)
+{
+    for (int i = 0; i < PQntuples(r); i++) {
+        AUTO_BUF struct buf table = {0};
+        table_quote(&table, result_text(r, i, 0), result_text(r, i, 1));
+        if (hiding_glob_matches(glob, buf_cstr(&table), result_text(r, i, 2)))
+            return true;
+    }
+    return false;
+}
+
+static void report_columns(struct preflight *p, const PGresult *r, const char *option,
+                           char *const *globs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (column_there(r, globs[i]) || column_remembered(p, globs[i]))
+            continue;
+        AUTO_FREE char *object = xasprintf("%s %s", option, globs[i]);
+        report(p, FINDING_FAIL, ERR_USAGE, object,
+               "matches no column of any table, so that what it should hide would be stored",
+               "write it as schema.table.column, or leave it out");
+    }
+}
+
+// A glob that is misspelt hides nothing, and nobody would see it.
+static int check_columns(struct preflight *p, struct err *e)
+{
+    const struct source_options *o = p->o;
+    if (o->exclude_column_count + o->mask_column_count == 0)
+        return 0;
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(p->sql, deadline(), &r, e,
+                         "select n.nspname, c.relname, a.attname from pg_class c join pg_namespace "
+                         "n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid and"
+                         " a.attnum > 0 and not a.attisdropped where " SQL_CANDIDATE) != 0)
+        return -1;
+    report_columns(p, r, "exclude-column", o->exclude_columns, o->exclude_column_count);
+    report_columns(p, r, "mask-column", o->mask_columns, o->mask_column_count);
+    return 0;
+}
+
 int preflight_run(struct preflight *p, struct err *e)
 {
     if (check_slot(p, e) != 0 || check_server(p, e) != 0)
         return -1;
     report_messages(p);
     report_slot(p);
+    if (check_columns(p, e) != 0)
+        return -1;
     AUTO_BUF struct buf missing = {0};
     if (publication_missing(p->sql, p->o, &missing, e) != 0)
         return -1;

@@ -2,6 +2,7 @@
 // make up `check`.
 #pragma once
 
+#include "proto/catalog.h"
 #include "source/publication.h"
 #include "source/slot.h"
 
@@ -10,6 +11,7 @@ enum finding { FINDING_OK, FINDING_WARN, FINDING_FAIL };
 struct preflight {
     const struct source_options *o;
     struct connection *sql;
+    const struct catalog *catalog; // NULL: no journal is at hand
     // One finding: the object, what is (wrong) with it, and what mends it ("": nothing to mend).
     // class: what a FINDING_FAIL means to `run`.
     void (*report)(void *arg, enum finding level, enum err_class class, const char *object,

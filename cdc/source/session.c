@@ -37,8 +37,11 @@ static void on_finding(void *arg, enum finding level, enum err_class class, cons
 
 static int preflight(struct session *s, struct err *e)
 {
-    s->preflight = (struct preflight){
-        .o = s->o->source, .sql = lookup_connection(s->o->lookup), .report = on_finding, .arg = s};
+    s->preflight = (struct preflight){.o = s->o->source,
+                                      .sql = lookup_connection(s->o->lookup),
+                                      .catalog = journal_catalog(s->o->journal),
+                                      .report = on_finding,
+                                      .arg = s};
     if (preflight_run(&s->preflight, e) != 0)
         return -1;
     if (s->failed) {

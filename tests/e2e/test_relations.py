@@ -1,8 +1,11 @@
 """What the catalog of now may say about the changes of then: partitions, renamed columns."""
 
+import re
+
 from lib.postgres import NEWEST
 from lib.rowcast import command
 from lib.wait import wait_for
+from e2e.test_bad_input import USAGE, ends
 
 SALES = ("create table sales (id int, year int, secret text, primary key (id, year))"
          " partition by range (year);")
@@ -112,3 +115,21 @@ def test_a_gone_partition_keeps_its_secrets(make_postgres, make_rowcast):
     rc.start()
     with rc.stream(tables=["*"], start="earliest") as stream:
         assert stream.changes(1)[0]["row"] == {"id": 1, "year": 2026}
+
+
+def test_a_glob_that_matches_no_column_is_refused(pg, make_rowcast):
+    pg.sql("create table people (id int primary key, card text);"
+           "create publication rowcast for table people")
+    options = ["--exclude-column", "public.people.crad", "--mask-column", "people.card"]
+    result = command("check", "--source", pg.conninfo(), *options)
+    assert result.returncode
+    assert re.findall("^fail: (.*?):", result.stdout, re.M) == ["exclude-column public.people.crad"]
+    ends(make_rowcast(*options, source=pg.conninfo()), USAGE,
+         "exclude-column public.people.crad: matches no column")
+    # One that was there when it was read is remembered.
+    rc = make_rowcast(*options[2:], source=pg.conninfo()).start()
+    pg.sql("alter table people rename card to ssn")
+    rc.restart()
+    pg.sql("insert into people values (1, 'hidden')")
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        assert stream.changes(1)[0]["row"] == {"id": 1, "ssn": "****"}
