@@ -7,6 +7,8 @@
 #include <uthash.h>
 
 #define TYPE_DEPTH_MAX 32 // domains over domains
+#define TABLES_AT_ONCE 200
+#define LIST_US        INT64_C(60000000) // for a question about all tables
 
 struct known_type {
     struct type type;
@@ -118,11 +120,12 @@ int lookup_connect(struct lookup *l, struct err *e)
     return 0;
 }
 
-static int ask_once(struct lookup *l, const char *sql, PGresult **ret_r, struct err *e)
+static int ask_once(struct lookup *l, const char *sql, int64_t patience_us, PGresult **ret_r,
+                    struct err *e)
 {
     if (lookup_connect(l, e) != 0)
         return -1;
-    int64_t deadline = clock_mono_us() + LOOKUP_PATIENCE_US;
+    int64_t deadline = clock_mono_us() + patience_us;
     if (l->asked) { // what was asked before comes first
         PGresult *figures = NULL;
         if (connection_result(l->c, deadline, &figures, e) == 0)
@@ -139,17 +142,26 @@ static int ask_once(struct lookup *l, const char *sql, PGresult **ret_r, struct 
 
 // A query within the patience. A connection that failed or did not answer is given up, and a fresh
 // one asked once: this one may have been dead for hours.
+static int ask_for(struct lookup *l, const char *sql, int64_t patience_us, PGresult **ret_r,
+                   struct err *e)
+{
+    return ask_once(l, sql, patience_us, ret_r, e) == 0 ? 0
+                                                        : ask_once(l, sql, patience_us, ret_r, e);
+}
+
 static int ask(struct lookup *l, const char *sql, PGresult **ret_r, struct err *e)
 {
-    return ask_once(l, sql, ret_r, e) == 0 ? 0 : ask_once(l, sql, ret_r, e);
+    return ask_for(l, sql, LOOKUP_PATIENCE_US, ret_r, e);
 }
 
 // ---- tables ----
 
-static void put_select(const struct lookup *l, struct buf *sql)
+static void put_select(const struct lookup *l, const char *root, struct buf *sql)
 {
-    buf_puts(sql, "select c.oid, n.nspname, c.relname, c.relreplident, " SQL_ROOT_OF_C
-                  ", a.attname, a.attnum, a.atttypid, a.atttypmod");
+    buf_printf(sql,
+               "select c.oid, n.nspname, c.relname, c.relreplident, %s, a.attname, a.attnum, "
+               "a.atttypid, a.atttypmod",
+               root);
     const char *const index[] = {"pk", "ri"};
     for (size_t i = 0; i < ARRAY_LEN(index); i++) {
         // Columns of INCLUDE (11+) stand in indkey too, behind the key's.
@@ -230,7 +242,7 @@ int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t, struc
     if (lookup_connect(l, e) != 0)
         return -1;
     AUTO_BUF struct buf sql = {0};
-    put_select(l, &sql);
+    put_select(l, SQL_ROOT_OF_C, &sql);
     put_published(l, &sql);
     put_from(&sql);
     buf_printf(&sql, " where c.oid = %u order by a.attnum", oid);
@@ -246,45 +258,73 @@ int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t, struc
     return 0;
 }
 
-int lookup_published(struct lookup *l, uint32_t after, struct table_info **ret_tables,
-                     size_t *ret_n, struct err *e)
+// OIDs and column lists. The tables of a publication are all listed to find one: this is asked
+// once.
+static int list_published(struct lookup *l, PGresult **ret_r, struct err *e)
 {
     if (lookup_connect(l, e) != 0)
         return -1;
     AUTO_BUF struct buf names = {0}, sql = {0};
     put_names(l, &names);
-    const char *of_table = "t.schemaname = n.nspname and t.tablename = c.relname and t.pubname in";
-    put_select(l, &sql);
-    put_from(&sql);
     if (names.n)
         buf_printf(&sql,
-                   " where c.oid in (select c.oid from pg_class c join pg_namespace n on n.oid = "
-                   "c.relnamespace join pg_publication_tables t on %s (%s) where c.oid > %u "
-                   "order by c.oid limit 200)",
-                   of_table, buf_cstr(&names), after);
+                   "select g.relid, %s from pg_publication p, lateral "
+                   "pg_get_publication_tables(p.pubname) g where p.pubname in (%s) group by 1 "
+                   "order by 1",
+                   l->c->version >= 150000 ? "min(g.attrs::text)" : "null", buf_cstr(&names));
     else
-        buf_printf(&sql,
-                   " where c.oid in (select c.oid from pg_class c join pg_namespace n on n.oid = "
-                   "c.relnamespace where " SQL_CANDIDATE " and c.relkind = 'r' and c.oid > %u "
-                   "order by c.oid limit 200)",
-                   after);
-    if (names.n && l->c->version >= 150000)
-        buf_printf(&sql,
-                   " and exists (select 1 from pg_publication_tables t where %s (%s) and "
-                   "a.attname = any(t.attnames))",
-                   of_table, buf_cstr(&names));
-    else if (l->c->version >= 120000)
-        buf_puts(&sql, " and a.attgenerated = ''");
-    buf_puts(&sql, " order by c.oid, a.attnum");
-    AUTO_RESULT PGresult *r = NULL;
-    if (ask(l, buf_cstr(&sql), &r, e) != 0)
+        buf_puts(&sql, "select c.oid, null from pg_class c join pg_namespace n on n.oid = "
+                       "c.relnamespace where " SQL_CANDIDATE " and c.relkind = 'r' order by 1");
+    return ask_for(l, buf_cstr(&sql), LIST_US, ret_r, e);
+}
+
+// The rows from `first` on of such a list, with all that there is to know.
+static int look_up_listed(struct lookup *l, const PGresult *list, int first, PGresult **ret_r,
+                          struct err *e)
+{
+    if (lookup_connect(l, e) != 0)
         return -1;
-    struct table_info *tables = xcalloc(200, sizeof *tables);
-    size_t n = 0;
-    for (int row = 0; row < PQntuples(r) && n < 200;)
-        read_table(r, &row, &tables[n++]);
-    *ret_tables = tables;
-    *ret_n = n;
+    AUTO_BUF struct buf sql = {0};
+    put_select(l, "v.root", &sql);
+    put_from(&sql);
+    // Of each table once, not with each of its columns.
+    buf_puts(&sql, " join (select c.oid, w.attnums, case when c.relispartition then " SQL_ROOT_OF_C
+                   " end as root from pg_class c join (values ");
+    for (int i = first; i < PQntuples(list) && i < first + TABLES_AT_ONCE; i++) {
+        buf_printf(&sql, "%s(%s::oid, ", i > first ? "," : "", result_text(list, i, 0));
+        if (PQgetisnull(list, i, 1))
+            buf_puts(&sql, "null::int2vector)");
+        else
+            buf_printf(&sql, "'%s'::int2vector)", result_text(list, i, 1));
+    }
+    buf_puts(&sql, ") w(oid, attnums) on w.oid = c.oid offset 0) v on v.oid = c.oid where ");
+    buf_puts(&sql, l->c->version >= 120000
+                       ? "case when v.attnums is null then a.attgenerated = '' else a.attnum = "
+                         "any(v.attnums) end"
+                       : "true");
+    buf_puts(&sql, " order by c.oid, a.attnum");
+    return ask_for(l, buf_cstr(&sql), LIST_US, ret_r, e);
+}
+
+int lookup_published(struct lookup *l, int (*each)(void *arg, struct table_info *t, struct err *e),
+                     void *arg, struct err *e)
+{
+    AUTO_RESULT PGresult *list = NULL;
+    if (list_published(l, &list, e) != 0)
+        return -1;
+    for (int first = 0; first < PQntuples(list); first += TABLES_AT_ONCE) {
+        AUTO_RESULT PGresult *r = NULL;
+        if (look_up_listed(l, list, first, &r, e) != 0)
+            return -1;
+        for (int row = 0; row < PQntuples(r);) {
+            struct table_info t;
+            read_table(r, &row, &t);
+            int done = each(arg, &t, e);
+            table_info_fini(&t);
+            if (done != 0)
+                return -1;
+        }
+    }
     return 0;
 }
 

@@ -43,10 +43,10 @@ struct connection *lookup_connection(struct lookup *l); // NULL: not connected
 // One table by OID; *ret_t has oid 0 when there is none (any more).
 int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t,
                  struct err *e) MUST_CHECK;
-// Up to 200 published tables (without publications: all that could be) with an OID above `after`,
-// in their order. The caller frees.
-int lookup_published(struct lookup *l, uint32_t after, struct table_info **ret_tables,
-                     size_t *ret_n, struct err *e) MUST_CHECK;
+// Each published table (without publications: each that could be) in the order of their OIDs, until
+// one gives -1. At the start: may take as long as any question then.
+int lookup_published(struct lookup *l, int (*each)(void *arg, struct table_info *t, struct err *e),
+                     void *arg, struct err *e) MUST_CHECK;
 // The type if it is built in or known already; NULL otherwise.
 const struct type *lookup_type(const struct lookup *l, uint32_t oid);
 // Makes these types known, as far as they exist.

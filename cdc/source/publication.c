@@ -95,9 +95,8 @@ int publication_tables(struct connection *sql, const struct source_options *o, b
     if (connection_query(
             sql, clock_mono_us() + QUERY_US, &r, e,
             "select " TABLE_COLUMNS " from pg_class c join pg_namespace n on n.oid = "
-            "c.relnamespace where (n.nspname, c.relname) in (select t.schemaname, t.tablename "
-            "from pg_publication_tables t join pg_publication p on p.pubname = t.pubname where "
-            "p.pubname in (%s)%s) order by 2, 3",
+            "c.relnamespace where c.oid in (select g.relid from pg_publication p, lateral "
+            "pg_get_publication_tables(p.pubname) g where p.pubname in (%s)%s) order by 2, 3",
             buf_cstr(&names), updates_only ? " and (p.pubupdate or p.pubdelete)" : "") != 0)
         return -1;
     read_tables(r, ret_l);

@@ -562,8 +562,10 @@ static int remember_kept(struct relations *rs, const struct hiding *h, struct er
     return 0;
 }
 
-static int seed(struct relations *rs, struct table_info *info, struct err *e)
+static int seed(void *arg, struct table_info *info, struct err *e)
 {
+    struct relations *rs = arg;
+    remember_root(rs, info->oid, info->root);
     AUTO_BUF struct buf name = {0};
     table_quote(&name, info->schema, info->name);
     const char *table = buf_cstr(&name);
@@ -586,22 +588,5 @@ static int seed(struct relations *rs, struct table_info *info, struct err *e)
 int relations_seed(struct relations *rs, struct err *e)
 {
     CHECK(rs->o.lookup);
-    uint32_t after = 0;
-    for (;;) {
-        struct table_info *tables;
-        size_t n;
-        if (lookup_published(rs->o.lookup, after, &tables, &n, e) != 0)
-            return -1;
-        int r = 0;
-        for (size_t i = 0; i < n; i++) {
-            remember_root(rs, tables[i].oid, tables[i].root);
-            if (r == 0)
-                r = seed(rs, &tables[i], e);
-            after = tables[i].oid;
-            table_info_fini(&tables[i]);
-        }
-        free(tables);
-        if (r != 0 || n == 0)
-            return r;
-    }
+    return lookup_published(rs->o.lookup, seed, rs, e);
 }
