@@ -206,7 +206,7 @@ def test_a_sink_that_is_away_does_not_hold_up_a_shutdown(each_pg, make_rowcast):
     each_pg.wait_slot_active("rowcast")
     each_pg.sql("insert into t1 values (1)")
     end = each_pg.lsn()
-    rc.wait_metric(lambda m: m.get("rowcast_lsn", kind="received") >= end)
+    rc.wait_metric(lambda m: (m.get("rowcast_lsn", kind="received") or 0) >= end)
     each_pg.process.send(2)  # SIGINT: fast
     wait_for(lambda: not each_pg.process.alive(), 5, "the fast shutdown to end")
     each_pg.start()
