@@ -342,7 +342,7 @@ int batch_parse(uint8_t *data, size_t n, struct batch **ret_b, struct err *e)
     b->data = data + BATCH_HEADROOM;
     b->n = n;
     struct parse p = {.b = b};
-    if (n > UINT32_MAX || !parse_entries(&p, n)) {
+    if (n > UINT32_MAX || !parse_entries(&p, n) || b->entry_count == 0) {
         batch_unref(b);
         return err_set(e, ERR_DATA, "a batch of %zu bytes is malformed", n);
     }

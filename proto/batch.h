@@ -93,9 +93,9 @@ static inline struct slice entry_body(const struct batch *b, const struct entry 
 // ---- reading ----
 
 // A batch from stored or received bytes: takes over `data` (malloc'd, BATCH_HEADROOM bytes of room
-// and then n bytes of Batch), builds the index and everything that follows from the entries; on
-// failure frees it. Watermark, seq, hash and flags PARTIAL stay for the caller, who has them from a
-// frame header.
+// and then n bytes of Batch with at least one entry), builds the index and everything that follows
+// from the entries; on failure frees it. Watermark, seq, hash and flags PARTIAL stay for the
+// caller, who has them from a frame header.
 int batch_parse(uint8_t *data, size_t n, struct batch **ret_b, struct err *e) MUST_CHECK;
 // Decodes a Begin entry of a batch (which was checked when it was parsed or built).
 struct begin batch_begin(const struct batch *b, const struct entry *e);

@@ -191,7 +191,7 @@ static void malformed_bytes_are_refused(void **state)
     batch_add_change(bb, &c);
     batch_add_end(bb, 108);
     struct batch *b = batch_builder_take(bb, false);
-    for (size_t n = 1; n < b->n; n++) { // every cut that is not between two entries
+    for (size_t n = 0; n < b->n; n++) { // every cut that is not between two entries
         bool between = false;
         BATCH_FOREACH (b, e)
             between |= e->end == n;
