@@ -6,7 +6,7 @@
 enum value_state { VALUE_NULL = 'n', VALUE_UNCHANGED = 'u', VALUE_TEXT = 't' };
 
 struct value {
-    const char *text; // VALUE_TEXT: n bytes, not NUL-terminated, borrowed from the message
+    const char *text; // VALUE_TEXT: n bytes, never NULL nor NUL-terminated, of the message
     uint32_t n;
     uint8_t state; // enum value_state
 };

@@ -47,8 +47,6 @@ static size_t ascii_run(const uint8_t *p, size_t n)
 
 bool utf8_valid(const void *p, size_t n)
 {
-    if (n == 0) // p may be NULL
-        return true;
     const uint8_t *at = p, *end = at + n;
     for (;;) {
         at += ascii_run(at, (size_t)(end - at));
@@ -65,8 +63,6 @@ bool utf8_valid(const void *p, size_t n)
 
 void utf8_put_mended(struct buf *out, const void *p, size_t n)
 {
-    if (n == 0)
-        return;
     const uint8_t *at = p, *end = at + n;
     while (at < end) {
         size_t length = ascii_run(at, (size_t)(end - at));
