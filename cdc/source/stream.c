@@ -283,8 +283,9 @@ static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
         events |= POLLOUT | POLLIN;
     short revents, unused, lookup_events = 0;
     int lookup = lookup_fd(s->lookup, &lookup_events);
-    waiter_sleep(s->waiter, PQsocket(s->c->pg), events, lookup, lookup_events, deadline, &revents,
-                 &unused);
+    // A socket that nobody waits for is cheaper to write to.
+    int fd = events ? PQsocket(s->c->pg) : -1;
+    waiter_sleep(s->waiter, fd, events, lookup, lookup_events, deadline, &revents, &unused);
     bool gone = revents & (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP);
     if (l->stall.since && gone)
         return err_set(e, ERR_RETRY, "the connection was lost while reading had stopped");
