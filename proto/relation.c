@@ -382,7 +382,10 @@ static bool decode_column(struct slice bytes, struct column *c)
         if (!column_field(&f, c))
             return false;
     }
-    return reader_done(&in) && c->name && c->type && c->base_type && number_usable(c->number);
+    // JSON values are text, or arrays of it.
+    bool text = c->kind == KIND_STRING || c->kind == KIND_ARRAY + KIND_STRING;
+    return reader_done(&in) && c->name && c->type && c->base_type && number_usable(c->number) &&
+           (text || c->json_class == JSON_CLASS_TEXT);
 }
 
 static bool decode_reserved(struct slice bytes, struct reserved_number *v)

@@ -196,6 +196,9 @@ static void test_decode_nonsense(void **state)
     r->columns[0].kind = KIND_TIMESTAMP + 1; // between the scalars and the arrays
     refuse(r);
     r = relation_of(1, "t", 2);
+    r->columns[0].json_class = JSON_CLASS_JSON; // of a number
+    refuse(r);
+    r = relation_of(1, "t", 2);
     r->replica_identity = 'x';
     refuse(r);
     refuse(relation_of(0, "t", 2));
