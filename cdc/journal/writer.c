@@ -347,11 +347,16 @@ static void drop_group(struct group *g)
     g->n = 0;
 }
 
-// Whether there is something to write and it has gathered for long enough. Locked.
+// Whether there is something to write, and room for it. Locked.
+static bool can_write(const struct journal *j)
+{
+    return !j->disk_full && j->written_seq + 1 < j->tail.next;
+}
+
+// Whether that has gathered for long enough. Locked.
 static bool must_write(const struct journal *j, int64_t now)
 {
-    return !j->disk_full && j->written_seq + 1 < j->tail.next &&
-           (now >= j->w.synced_at + GATHER_US || j->unwritten >= GATHER_BYTES);
+    return can_write(j) && (now >= j->w.synced_at + GATHER_US || j->unwritten >= GATHER_BYTES);
 }
 
 // Waits until there is a group to write, a second has passed, or the end has come. Locked.
@@ -359,8 +364,7 @@ static void wait_for_work(struct journal *j)
 {
     int64_t now = clock_mono_us(), end = now + TICK_US;
     while (!j->stop && !j->failed && !j->retain_now && !must_write(j, now) && now < end) {
-        bool gathers = !j->disk_full && j->written_seq + 1 < j->tail.next;
-        int64_t until = gathers ? j->w.synced_at + GATHER_US : end;
+        int64_t until = can_write(j) ? j->w.synced_at + GATHER_US : end;
         struct timespec t = {.tv_sec = until / 1000000, .tv_nsec = until % 1000000 * 1000};
         (void)pthread_cond_timedwait(&j->work, &j->lock, &t);
         now = clock_mono_us();
