@@ -11,6 +11,12 @@ const char *op_name(enum op op)
     return (size_t)op < ARRAY_LEN(names) ? names[op] : "unknown";
 }
 
+const char *snapshot_step_name(enum snapshot_step step)
+{
+    static const char *const names[] = {"none", "begin", "end", "restart"};
+    return (size_t)step < ARRAY_LEN(names) ? names[step] : "unknown";
+}
+
 struct batch *batch_ref(struct batch *b)
 {
     uint32_t before = atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
@@ -62,6 +68,9 @@ static bool begin_decode(struct slice body, struct begin *ret_begin)
         case 7:
             begin.attempt = (uint32_t)f.v;
             break;
+        case 8:
+            begin.read = f.v != 0;
+            break;
         default: // of a later version
             break;
         }
@@ -79,17 +88,22 @@ struct begin batch_begin(const struct batch *b, const struct entry *e)
     return begin;
 }
 
-// The fixed64 field `number` of a small message, 0 when absent.
-static lsn_t lsn_field(struct slice body, uint32_t number)
+// The field `number` of a small message, 0 when it is absent or of another wire type.
+static uint64_t number_field(struct slice body, uint32_t number, enum wire_type type)
 {
     struct reader r = reader_of(body.p, body.n);
     struct wire_field f;
-    lsn_t lsn = 0;
+    uint64_t v = 0;
     while (wire_next(&r, &f)) {
-        if (f.number == number && f.type == WIRE_I64)
-            lsn = f.v;
+        if (f.number == number && f.type == type)
+            v = f.v;
     }
-    return r.failed ? 0 : lsn;
+    return r.failed ? 0 : v;
+}
+
+static lsn_t lsn_field(struct slice body, uint32_t number)
+{
+    return number_field(body, number, WIRE_I64);
 }
 
 lsn_t batch_end_lsn(const struct batch *b, const struct entry *e)
@@ -102,6 +116,70 @@ lsn_t batch_progress_lsn(const struct batch *b, const struct entry *e)
 {
     CHECK(e->kind == ENTRY_PROGRESS);
     return lsn_field(entry_body(b, e), 1);
+}
+
+static bool mark_decode(struct slice body, struct snapshot_mark *ret_m)
+{
+    struct reader r = reader_of(body.p, body.n);
+    struct snapshot_mark m = {0};
+    struct wire_field f;
+    while (wire_next(&r, &f)) {
+        switch (f.number) {
+        case 1:
+            m.at.lsn = f.v;
+            break;
+        case 2:
+            m.at.ordinal = f.v;
+            break;
+        case 3:
+            m.step = (enum snapshot_step)(f.v <= SNAPSHOT_RESTART ? f.v : SNAPSHOT_NONE);
+            break;
+        case 4:
+            m.table = f.bytes;
+            break;
+        case 5:
+            m.rows = f.v;
+            break;
+        case 6:
+            m.reason = f.bytes;
+            break;
+        default: // of a later version
+            break;
+        }
+    }
+    *ret_m = m;
+    return reader_done(&r) && m.at.ordinal >= ORDINAL_ASIDE;
+}
+
+struct snapshot_mark batch_snapshot_mark(const struct batch *b, const struct entry *e)
+{
+    CHECK(e->kind == ENTRY_SNAPSHOT);
+    struct snapshot_mark m;
+    bool whole = mark_decode(entry_body(b, e), &m);
+    CHECK(whole);
+    return m;
+}
+
+struct position batch_entry_position(const struct batch *b, const struct entry *e,
+                                     const struct begin *begin)
+{
+    struct slice body = entry_body(b, e);
+    switch (e->kind) {
+    case ENTRY_CHANGE:
+        return (struct position){begin->lsn, e->ordinal};
+    case ENTRY_END:
+        return (struct position){begin->lsn,
+                                 begin->read ? number_field(body, 4, WIRE_VARINT) : ORDINAL_END};
+    case ENTRY_PROGRESS:
+        return position_before(lsn_field(body, 1));
+    case ENTRY_SNAPSHOT:
+        return batch_snapshot_mark(b, e).at;
+    case ENTRY_GAP:
+        return position_before(lsn_field(body, 2));
+    default:
+        CHECK(!"an entry that has a position");
+        return (struct position){0};
+    }
 }
 
 // Grows a run of whole fields [from..to) to hold one more.
@@ -255,6 +333,8 @@ static void parse_begin(struct parse *p)
         b->txn_lsn = p->begin.lsn;
     }
     p->in_txn = true;
+    if (p->begin.read)
+        b->flags |= BATCH_ASIDE;
     b->attempt = p->begin.attempt;
     b->commit_time_us = p->begin.commit_time_us;
     if (p->begin.xid && (b->xid_min == 0 || p->begin.xid < b->xid_min))
@@ -266,6 +346,7 @@ static void parse_begin(struct parse *p)
 static bool parse_body(struct parse *p, struct entry *e, struct slice body)
 {
     struct change c;
+    struct snapshot_mark m;
     switch (e->kind) {
     case ENTRY_BEGIN:
         if (!begin_decode(body, &p->begin))
@@ -273,7 +354,8 @@ static bool parse_body(struct parse *p, struct entry *e, struct slice body)
         parse_begin(p);
         return true;
     case ENTRY_CHANGE:
-        if (change_decode(body, &c) != 0 || !p->in_txn)
+        if (change_decode(body, &c) != 0 || !p->in_txn ||
+            (c.ordinal >= ORDINAL_ASIDE) != p->begin.read)
             return false;
         e->op = (uint8_t)c.op;
         e->relation = c.relation;
@@ -286,7 +368,7 @@ static bool parse_body(struct parse *p, struct entry *e, struct slice body)
             return false;
         p->in_txn = false;
         p->b->end_count++;
-        parse_position(p, (struct position){p->begin.lsn, ORDINAL_END});
+        parse_position(p, batch_entry_position(p->b, e, &p->begin));
         return true;
     case ENTRY_RELATION:
         e->relation = relation_id(body);
@@ -295,7 +377,19 @@ static bool parse_body(struct parse *p, struct entry *e, struct slice body)
     case ENTRY_PROGRESS:
         parse_position(p, position_before(lsn_field(body, 1)));
         return true;
-    default: // a gap, a restart, or of a later version
+    case ENTRY_SNAPSHOT:
+        if (!mark_decode(body, &m) || p->in_txn)
+            return false;
+        p->b->flags |= BATCH_ASIDE;
+        parse_position(p, m.at);
+        return true;
+    case ENTRY_GAP:
+        if (p->in_txn)
+            return false;
+        p->b->flags |= BATCH_ASIDE;
+        parse_position(p, batch_entry_position(p->b, e, &p->begin));
+        return true;
+    default: // a restart, or of a later version
         return true;
     }
 }
@@ -350,7 +444,7 @@ int batch_parse(uint8_t *data, size_t n, struct batch **ret_b, struct err *e)
         b->flags |= BATCH_PARTIAL;
         b->txn_lsn = p.begin.lsn;
     }
-    if (b->change_count == 0 && b->end_count == 0)
+    if (b->change_count == 0 && b->end_count == 0 && !(b->flags & BATCH_ASIDE))
         b->flags |= BATCH_PROGRESS;
     b->memory = sizeof *b + BATCH_HEADROOM + n + p.cap * sizeof *b->entries;
     *ret_b = b;

@@ -20,6 +20,7 @@ enum entry_kind {
     ENTRY_END = 3,
     ENTRY_RELATION = 4,
     ENTRY_PROGRESS = 5,
+    ENTRY_SNAPSHOT = 7,
     ENTRY_GAP = 8,
     ENTRY_RESTART = 9,
 };
@@ -44,8 +45,21 @@ struct begin {
     uint32_t xid;
     uint32_t attempt;
     bool continued;
+    bool read;           // existing rows, not a transaction
+    uint64_t ordinal;    // of the first one, with `read`; the batch has it in its changes
     struct slice origin; // empty: none
     lsn_t origin_lsn;
+};
+
+enum snapshot_step { SNAPSHOT_NONE, SNAPSHOT_BEGIN, SNAPSHOT_END, SNAPSHOT_RESTART };
+const char *snapshot_step_name(enum snapshot_step step); // "begin"
+
+// What a SnapshotMark says; borrowed slices live as long as the batch.
+struct snapshot_mark {
+    struct position at;
+    enum snapshot_step step;
+    struct slice table, reason;
+    uint64_t rows;
 };
 
 enum batch_flag {
@@ -53,6 +67,7 @@ enum batch_flag {
     BATCH_PARTIAL = 2,   // ends inside one
     BATCH_PROGRESS = 4,  // holds no change: a watermark only
     BATCH_RELATION = 8,  // holds a relation entry
+    BATCH_ASIDE = 16,    // holds what does not come from WAL: no reader sees it before it is synced
 };
 
 struct batch {
@@ -101,6 +116,10 @@ int batch_parse(uint8_t *data, size_t n, struct batch **ret_b, struct err *e) MU
 struct begin batch_begin(const struct batch *b, const struct entry *e);
 lsn_t batch_end_lsn(const struct batch *b, const struct entry *e); // End.end_lsn
 lsn_t batch_progress_lsn(const struct batch *b, const struct entry *e);
+struct snapshot_mark batch_snapshot_mark(const struct batch *b, const struct entry *e);
+// Where an entry that ends something stands: an End, a progress, a mark, a gap.
+struct position batch_entry_position(const struct batch *b, const struct entry *e,
+                                     const struct begin *begin);
 
 // A Change taken apart; slices borrowed from the batch. Absent parts have p == NULL.
 struct change {
@@ -129,7 +148,8 @@ struct batch_builder;
 // sealed at about `size` bytes.
 struct batch_builder *batch_builder_new(size_t size);
 void batch_builder_free(struct batch_builder *bb);
-// Opens a transaction. begin->continued must be false.
+// Opens a transaction, or with begin->read a run of existing rows, which ends in the same batch.
+// begin->continued must be false.
 void batch_add_begin(struct batch_builder *bb, const struct begin *begin);
 void batch_add_relation(struct batch_builder *bb, const struct relation *r);
 // parts: everything but ordinal and `last`, which the builder gives. Returns the ordinal.
@@ -141,6 +161,10 @@ void batch_skip_change(struct batch_builder *bb);
 bool batch_add_end(struct batch_builder *bb, lsn_t end_lsn);
 // The source has nothing in flight below lsn.
 void batch_add_progress(struct batch_builder *bb, lsn_t lsn);
+// Outside of a transaction. m->at as from position_aside.
+void batch_add_snapshot_mark(struct batch_builder *bb, const struct snapshot_mark *m);
+// A builder for what does not come from WAL alone: what the batches before it vouch for.
+void batch_builder_set_watermark(struct batch_builder *bb, lsn_t watermark);
 void batch_add_gap(struct batch_builder *bb, lsn_t from, lsn_t to, const char *reason);
 
 // True when a sealed batch should be taken: its size is reached.

@@ -164,6 +164,10 @@ static void put_begin(struct batch_builder *bb, bool continued)
         wire_uint(&m, 6, 1);
     if (b->attempt)
         wire_uint(&m, 7, b->attempt);
+    if (b->read) {
+        wire_uint(&m, 8, 1);
+        bb->open.flags |= BATCH_ASIDE;
+    }
     entry_put(bb, ENTRY_BEGIN, &m);
     if (continued)
         bb->open.flags |= BATCH_CONTINUED;
@@ -178,13 +182,15 @@ static void put_begin(struct batch_builder *bb, bool continued)
 void batch_add_begin(struct batch_builder *bb, const struct begin *begin)
 {
     CHECK(!bb->in_txn && !begin->continued && begin->lsn > 0);
+    CHECK(begin->read == (begin->ordinal >= ORDINAL_ASIDE));
     bb->in_txn = true;
     bb->sealed_part = false;
     bb->begin = *begin;
     buf_clear(&bb->origin);
     buf_put(&bb->origin, begin->origin.p, begin->origin.n);
     bb->begin.origin = buf_slice(&bb->origin);
-    bb->ordinal = bb->stored = bb->hash = 0;
+    bb->ordinal = begin->ordinal;
+    bb->stored = bb->hash = 0;
     bb->last_at = 0;
     put_begin(bb, false);
 }
@@ -235,7 +241,7 @@ uint64_t batch_add_change(struct batch_builder *bb, const struct change *c)
 {
     CHECK(bb->in_txn && c->op != OP_NONE);
     uint64_t ordinal = bb->ordinal++;
-    CHECK(ordinal < ORDINAL_END);
+    CHECK(bb->begin.read || ordinal < ORDINAL_END);
     size_t n = change_size(c, ordinal);
     struct entry *e = entry_open(bb, ENTRY_CHANGE, n);
     e->op = (uint8_t)c->op;
@@ -294,10 +300,12 @@ bool batch_add_end(struct batch_builder *bb, lsn_t end_lsn)
     AUTO_BUF struct buf m = {0};
     wire_fixed64(&m, 1, bb->begin.lsn);
     wire_fixed64(&m, 2, end_lsn);
-    wire_uint(&m, 3, bb->ordinal);
+    wire_uint(&m, 3, bb->ordinal - bb->begin.ordinal);
+    if (bb->begin.read)
+        wire_uint(&m, 4, bb->ordinal);
     entry_put(bb, ENTRY_END, &m);
     bb->open.end_count++;
-    moved_to(bb, (struct position){bb->begin.lsn, ORDINAL_END});
+    moved_to(bb, (struct position){bb->begin.lsn, bb->begin.read ? bb->ordinal : ORDINAL_END});
     mark_whole(bb);
     return true;
 }
@@ -313,6 +321,29 @@ void batch_add_progress(struct batch_builder *bb, lsn_t lsn)
     mark_whole(bb);
 }
 
+void batch_add_snapshot_mark(struct batch_builder *bb, const struct snapshot_mark *mark)
+{
+    CHECK(!bb->in_txn && mark->at.ordinal >= ORDINAL_ASIDE);
+    AUTO_BUF struct buf m = {0};
+    wire_fixed64(&m, 1, mark->at.lsn);
+    wire_uint(&m, 2, mark->at.ordinal);
+    wire_uint(&m, 3, mark->step);
+    wire_bytes(&m, 4, mark->table.p, mark->table.n);
+    if (mark->rows)
+        wire_uint(&m, 5, mark->rows);
+    if (mark->reason.n)
+        wire_bytes(&m, 6, mark->reason.p, mark->reason.n);
+    entry_put(bb, ENTRY_SNAPSHOT, &m);
+    bb->open.flags |= BATCH_ASIDE;
+    moved_to(bb, mark->at);
+    mark_whole(bb);
+}
+
+void batch_builder_set_watermark(struct batch_builder *bb, lsn_t watermark)
+{
+    bb->watermark = u64_max(bb->watermark, watermark);
+}
+
 void batch_add_gap(struct batch_builder *bb, lsn_t from, lsn_t to, const char *reason)
 {
     CHECK(!bb->in_txn);
@@ -321,6 +352,7 @@ void batch_add_gap(struct batch_builder *bb, lsn_t from, lsn_t to, const char *r
     wire_fixed64(&m, 2, to);
     wire_string(&m, 3, reason);
     entry_put(bb, ENTRY_GAP, &m);
+    bb->open.flags |= BATCH_ASIDE;
     moved_to(bb, position_before(to));
     mark_whole(bb);
 }
@@ -397,7 +429,7 @@ static struct batch *take_whole(struct batch_builder *bb)
     }
     struct summary all = bb->open, whole = bb->whole;
     struct batch *b = seal(bb, n, count, &whole);
-    if (b->change_count == 0 && b->end_count == 0)
+    if (b->change_count == 0 && b->end_count == 0 && !(b->flags & BATCH_ASIDE))
         b->flags |= BATCH_PROGRESS;
     if (b->flags & BATCH_CONTINUED)
         b->txn_lsn = b->first.lsn;
@@ -408,6 +440,7 @@ static struct batch *take_whole(struct batch_builder *bb)
         bb->open.xid_min = bb->open.xid_max = bb->begin.xid;
         bb->open.attempt = bb->begin.attempt;
         bb->open.commit_time_us = bb->begin.commit_time_us;
+        bb->open.flags = bb->begin.read ? BATCH_ASIDE : 0;
         bb->open.change_count = all.change_count - whole.change_count;
         for (size_t i = 0; i < bb->entry_count; i++) {
             const struct entry *e = &bb->entries[i];
@@ -422,6 +455,7 @@ static struct batch *take_whole(struct batch_builder *bb)
 
 static struct batch *take_partial(struct batch_builder *bb)
 {
+    CHECK(!bb->begin.read); // what would be cut off it does not come again
     struct batch *b = seal(bb, bb->data.n, bb->entry_count, &bb->open);
     b->flags |= BATCH_PARTIAL;
     b->txn_lsn = bb->begin.lsn;

@@ -22,8 +22,10 @@ struct position {
 };
 
 // The ordinal behind the last change of a transaction: having (L, ORDINAL_END) is having all of L.
-// Above it stand the positions of what does not come from WAL: 2^40 + i.
-#define ORDINAL_END ((UINT64_C(1) << 40) - 1)
+// Above it, from ORDINAL_ASIDE on, stands what does not come from WAL: rows that a snapshot read,
+// marks. It has been added after that transaction, and before whatever commits next.
+#define ORDINAL_END   ((UINT64_C(1) << 40) - 1)
+#define ORDINAL_ASIDE (UINT64_C(1) << 40)
 
 static inline int position_cmp(struct position a, struct position b)
 {
@@ -36,6 +38,13 @@ static inline int position_cmp(struct position a, struct position b)
 static inline struct position position_before(lsn_t lsn)
 {
     return (struct position){lsn ? lsn - 1 : 0, ORDINAL_END};
+}
+
+// The first free position for what does not come from WAL, behind `last`, where something ends.
+static inline struct position position_aside(struct position last)
+{
+    return (struct position){last.lsn,
+                             last.ordinal < ORDINAL_ASIDE ? ORDINAL_ASIDE : last.ordinal + 1};
 }
 
 // What a client holds. `attempt` tells apart two decodings of one transaction (Begin.attempt); it

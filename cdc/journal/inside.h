@@ -96,9 +96,10 @@ struct journal {
     uint64_t written_seq; // in the files, synced
     size_t unwritten;     // bytes of batches that are not
     bool held;
+    uint64_t aside_seq;   // the newest batch with BATCH_ASIDE, which waits for its sync; or 0
     bool versions_behind; // a relation version waits for room: nothing appended is shown
-    struct position last, visible_last;
-    uint32_t last_attempt, visible_attempt;
+    struct position last, visible_last, written_last;
+    uint32_t last_attempt, visible_attempt, written_attempt;
     struct position floor; // what lies before the oldest frame kept
     lsn_t appended;
     uint64_t appended_count; // batches in this process
@@ -165,7 +166,8 @@ void pending_take(struct journal *j, const struct journal_cut *cut);
 
 // ---- appending (journal.c) ----
 
-// Shows readers what was appended, if nothing holds it back. True: wake them. Locked.
+// Shows readers what was appended, if nothing holds it back; up to the newest synced batch where
+// one waits for its sync. True: wake them. Locked.
 bool journal_show(struct journal *j) MUST_CHECK;
 
 // ---- writing (writer.c) ----

@@ -238,11 +238,12 @@ static void follow_txn(struct journal *j, const struct batch *b)
 
 bool journal_show(struct journal *j)
 {
-    if (j->held || j->versions_behind)
+    bool all = j->aside_seq <= j->written_seq;
+    if (j->held || j->versions_behind || (!all && j->written_seq <= j->visible_seq))
         return false;
-    j->visible_seq = j->tail.next - 1;
-    j->visible_last = j->last;
-    j->visible_attempt = j->last_attempt;
+    j->visible_seq = all ? j->tail.next - 1 : j->written_seq;
+    j->visible_last = all ? j->last : j->written_last;
+    j->visible_attempt = all ? j->last_attempt : j->written_attempt;
     bool wake = j->waiting;
     j->waiting = false;
     return wake;
@@ -264,6 +265,8 @@ void journal_append(struct journal *j, struct batch *b)
     j->appended_count++;
     j->unwritten += b->memory;
     tail_push(&j->tail, b);
+    if (b->flags & BATCH_ASIDE)
+        j->aside_seq = b->seq;
     bool wake = journal_show(j);
     // The writer waits for a first batch, then for time or for many bytes.
     if (b->seq == j->written_seq + 1 || j->unwritten >= GATHER_BYTES)
@@ -271,6 +274,14 @@ void journal_append(struct journal *j, struct batch *b)
     pthread_mutex_unlock(&j->lock);
     if (wake)
         readers_wake(j);
+}
+
+struct position journal_last(struct journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    struct position last = j->last;
+    pthread_mutex_unlock(&j->lock);
+    return last;
 }
 
 lsn_t journal_watermark(struct journal *j)

@@ -3,6 +3,7 @@
 // One thread appends (the source), one thread of the journal's own compresses, writes and syncs
 // (group commit), any number of readers follow from wherever they like. A batch is visible to
 // readers as soon as it is appended, before it is durable: what comes from WAL can be had again.
+// What does not (BATCH_ASIDE) is synced first, and what is appended behind it waits.
 #pragma once
 
 #include "proto/batch.h"
@@ -57,6 +58,8 @@ int journal_add_relation(struct journal *j, struct relation *r, struct err *e) M
 bool journal_has_room(struct journal *j, const char **ret_why);
 // Takes the reference. Gives it seq, makes it visible, wakes readers.
 void journal_append(struct journal *j, struct batch *b);
+// The position of the newest batch that was appended or was there; {0, 0}: none ever was.
+struct position journal_last(struct journal *j);
 // The highest LSN that the source need not send again: durable, ends at a whole transaction.
 lsn_t journal_watermark(struct journal *j);
 // The same counting what is appended but not durable yet.

@@ -311,11 +311,13 @@ static bool publish(struct journal *j, struct group *g, enum write_result r, con
     struct writer *w = &j->w;
     for (size_t i = 0; i < g->n && g->items[i]->seq <= w->durable_seq; i++) {
         j->unwritten -= g->items[i]->memory;
+        j->written_attempt = g->items[i]->attempt;
         metric_add(j->metrics.frames, 1);
     }
     if (r == WRITE_FAILED)
         return false;
     j->written_seq = u64_max(j->written_seq, w->durable_seq);
+    j->written_last = w->context.last;
     j->watermark = u64_max(j->watermark, w->context.watermark);
     metric_set(j->metrics.synced, (int64_t)j->watermark);
     tail_trim(&j->tail, j->o.memory_bytes, j->written_seq);
@@ -324,7 +326,7 @@ static bool publish(struct journal *j, struct group *g, enum write_result r, con
     j->versions_behind = behind;
     // With nothing left to write, as after a cut, there is room too.
     journal_set_full(j, r == WRITE_FULL || behind, e);
-    return caught_up && journal_show(j);
+    return (caught_up || j->aside_seq > j->visible_seq) && journal_show(j);
 }
 
 static void take_group(struct journal *j, struct group *g)

@@ -93,6 +93,48 @@ static void whole_transactions_round_trip(void **state)
     batch_builder_free(bb);
 }
 
+// A begin mark, two runs of existing rows, an end mark: each behind the last one.
+static void what_does_not_come_from_wal_stands_behind_a_transaction(void **state)
+{
+    (void)state;
+    struct batch_builder *bb = batch_builder_new(4096);
+    struct position at = position_aside((struct position){100, ORDINAL_END});
+    struct change c = {.op = OP_READ, .relation = 7, .key = slice_of("k"), .after = slice_of("r")};
+    batch_builder_set_watermark(bb, 108);
+    batch_add_snapshot_mark(
+        bb,
+        &(struct snapshot_mark){.at = at, .step = SNAPSHOT_BEGIN, .table = slice_of("public.t")});
+    for (int run = 0; run < 2; run++) {
+        at = position_aside(at);
+        batch_add_begin(bb, &(struct begin){.lsn = at.lsn, .read = true, .ordinal = at.ordinal});
+        batch_add_change(bb, &c);
+        at.ordinal = batch_add_change(bb, &c) + 1;
+        assert_true(batch_add_end(bb, 0));
+    }
+    at = position_aside(at);
+    batch_add_snapshot_mark(
+        bb, &(struct snapshot_mark){
+                .at = at, .step = SNAPSHOT_END, .table = slice_of("public.t"), .rows = 4});
+    struct batch *b;
+    take_and_check(bb, false, &b);
+    assert_int_equal(b->flags, BATCH_ASIDE);
+    assert_int_equal(b->watermark, 108);
+    assert_int_equal(b->first.lsn, 100);
+    assert_int_equal(b->first.ordinal, ORDINAL_ASIDE);
+    assert_int_equal(b->last.ordinal, ORDINAL_ASIDE + 7);
+    uint64_t next = ORDINAL_ASIDE;
+    struct begin begin = {0};
+    BATCH_FOREACH (b, e) {
+        if (e->kind == ENTRY_BEGIN)
+            begin = batch_begin(b, e);
+        else
+            assert_int_equal(batch_entry_position(b, e, &begin).ordinal, next++);
+    }
+    assert_int_equal(batch_snapshot_mark(b, &b->entries[b->entry_count - 1]).rows, 4);
+    batch_unref(b);
+    batch_builder_free(bb);
+}
+
 static void an_open_transaction_stays_behind_whole_ones(void **state)
 {
     (void)state;
@@ -212,6 +254,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_transactions_round_trip),
+        cmocka_unit_test(what_does_not_come_from_wal_stands_behind_a_transaction),
         cmocka_unit_test(an_open_transaction_stays_behind_whole_ones),
         cmocka_unit_test(the_hash_does_not_depend_on_how_it_was_cut),
         cmocka_unit_test(an_empty_transaction_leaves_nothing),

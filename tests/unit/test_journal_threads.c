@@ -237,6 +237,47 @@ static void syncs_are_shared(void **state)
         fail_msg("%" PRId64 " syncs in the time of %" PRId64, syncs, most);
 }
 
+static _Atomic bool sync_held;
+
+static int held_sync(int fd)
+{
+    while (sync_held)
+        sched_yield();
+    return fdatasync(fd);
+}
+
+// What cannot be had from WAL again is not seen before it is on disk, nor what comes behind it.
+static void asides_are_synced_before_they_are_seen(void **state)
+{
+    struct fixture *f = *state;
+    fixture_close(f);
+    struct file_ops real = file_ops;
+    file_ops.fdatasync = held_sync;
+    fixture_open(f, small_options(f));
+    journal_append(f->j, txn_batch(f, 1, 10));
+    wait_written(f);
+    struct journal_reader *r = reader_from(f, FROM_NOW, NULL);
+    sync_held = true;
+    struct position at = position_aside(journal_last(f->j));
+    batch_add_snapshot_mark(
+        f->bb, &(struct snapshot_mark){.at = at, .step = SNAPSHOT_BEGIN, .table = slice_of("t")});
+    journal_append(f->j, batch_builder_take(f->bb, false));
+    journal_append(f->j, txn_batch(f, 1, 10));
+    expect_tail(r);
+    assert_true(position_cmp(journal_latest(f->j).at, at) < 0);
+    sync_held = false;
+    wait_written(f);
+    struct batch *b = next_batch(r);
+    assert_int_equal(position_cmp(b->last, at), 0);
+    batch_unref(b);
+    batch_unref(next_batch(r));
+    expect_tail(r);
+    journal_reader_close(r);
+    fixture_close(f);
+    file_ops = real;
+    fixture_open(f, small_options(f));
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR);
@@ -246,6 +287,7 @@ int main(void)
         TEST(followers_and_cuts),
         TEST(retention_beside_readers),
         TEST(syncs_are_shared),
+        TEST(asides_are_synced_before_they_are_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
