@@ -14,7 +14,7 @@ static const struct {
     {COMMAND_RUN, command_run},         {COMMAND_TAIL, command_tail},
     {COMMAND_CHECK, command_check},     {COMMAND_SCHEMA, command_schema},
     {COMMAND_JOURNAL, command_journal}, {COMMAND_VERSION, command_version},
-    {COMMAND_HELP, command_help},
+    {COMMAND_HELP, command_help},       {COMMAND_STATUS, command_status},
 };
 
 // The one place where an error is said. A daemon's goes to its log.

@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "control.h"
+#include "proto/json.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,8 +27,10 @@ struct pipeline {
     struct health health;
     struct journal *journal;
     struct source *source;
+    struct control *control;
     struct sink *sinks[SINKS_MAX];
     size_t sink_count;
+    struct control_handler handlers[1];
     struct websocket_options websocket; // with the health filled in
 
     pthread_t watcher;
@@ -113,6 +117,77 @@ static int watch_start(struct pipeline *p, struct err *e)
     return 0;
 }
 
+// ---- what the control socket answers ----
+
+static void put_text(struct buf *out, const char *key, const char *text)
+{
+    buf_printf(out, ",\"%s\":", key);
+    json_string(out, text, strlen(text));
+}
+
+static void put_lsn(struct buf *out, const char *key, lsn_t lsn)
+{
+    buf_printf(out, ",\"%s\":\"" LSN_FMT "\"", key, LSN_ARG(lsn));
+}
+
+static void put_cursor(struct buf *out, const char *key, struct cursor cursor)
+{
+    char text[CURSOR_TEXT_MAX];
+    cursor_text(&cursor, text);
+    put_text(out, key, text);
+}
+
+static void put_sinks(const struct pipeline *p, struct buf *out)
+{
+    buf_puts(out, ",\"sinks\":{");
+    for (size_t i = 0; i < p->sink_count; i++) {
+        lsn_t lsn = p->sinks[i]->ops->durable(p->sinks[i]);
+        buf_printf(out, "%s\"%s\":{\"gates\":%s", i ? "," : "", p->sinks[i]->ops->name,
+                   lsn == UINT64_MAX ? "false" : "true");
+        if (lsn != UINT64_MAX)
+            put_lsn(out, "durable", lsn);
+        buf_putc(out, '}');
+    }
+    buf_putc(out, '}');
+}
+
+static int status(void *arg, const char *argument, struct buf *out, struct err *e)
+{
+    struct pipeline *p = arg;
+    char text[sizeof p->health.text], since[CLOCK_TEXT_MAX];
+    int64_t since_us;
+    (void)argument, (void)e;
+    enum health_state state = health_get(&p->health, &since_us, text, sizeof text);
+    clock_text(since_us, since);
+    buf_printf(out, "{\"server\":\"rowcast/" ROWCAST_VERSION "\",\"pid\":%d", (int)getpid());
+    put_text(out, "slot", p->o->source.slot);
+    put_text(out, "state", health_state_name(state));
+    put_text(out, "since", since);
+    put_text(out, "text", text);
+    struct journal_identity id;
+    if (journal_identity(p->journal, &id)) {
+        buf_printf(out, ",\"stream\":\"%016lx\",\"timeline\":%u", (unsigned long)id.stream_id,
+                   id.timeline);
+        put_cursor(out, "earliest", journal_earliest(p->journal));
+        put_cursor(out, "latest", journal_latest(p->journal));
+    }
+    put_lsn(out, "appended", journal_appended(p->journal));
+    put_lsn(out, "watermark", journal_watermark(p->journal));
+    put_sinks(p, out);
+    buf_puts(out, "}\n");
+    return 0;
+}
+
+// Without it the stream is as good as with it: said, and gone on.
+static void control_start(struct pipeline *p)
+{
+    struct err e;
+    p->handlers[0] = (struct control_handler){"status", status, p};
+    if (control_open(p->o->journal.dir, p->handlers, ARRAY_LEN(p->handlers), &p->control, &e) != 0)
+        log_warn("no control socket: rowcast status and others cannot ask this process", "cause=%s",
+                 log_quote(e.text));
+}
+
 // ---- life ----
 
 static int sink_start(struct pipeline *p, const struct sink_ops *ops, const void *options,
@@ -146,6 +221,7 @@ static int start(struct pipeline *p, struct err *e)
     journal_on_durable(p->journal, on_durable, p);
     CHECK(pthread_create(&p->watcher, NULL, watch, p) == 0);
     p->watching = true;
+    control_start(p);
     return 0;
 }
 
@@ -179,6 +255,7 @@ static void stop_sinks(struct pipeline *p)
 static void stop(struct pipeline *p)
 {
     p->done = true;
+    control_close(p->control); // asks sinks, source and journal
     if (p->watching)
         pthread_join(p->watcher, NULL);
     // From here a second signal has its default effect: the process ends at once.

@@ -64,6 +64,15 @@ const struct command_info commands[] = {
         .args_max = 2,
     },
     {
+        .id = COMMAND_STATUS,
+        .name = "status",
+        .usage = "[--journal DIR]",
+        .summary = "how a running rowcast is doing",
+        .text = "Asks the rowcast that holds this journal, at the socket `control` in its "
+                "directory, and prints a JSON object: state of the source, slot, positions, and "
+                "what each sink has taken. Exit status 6 when none runs there.",
+    },
+    {
         .id = COMMAND_VERSION,
         .name = "version",
         .usage = "",
@@ -199,7 +208,7 @@ const struct option_info options[] = {
      .fallback = "rowcast", .separator = ',', .split = true, .accepts = "the names of publications",
      .help = "The publications to read. A missing one is created for the tables named by --table, "
              "never FOR ALL TABLES; without --table it is an error."},
-    {"Source", "table", "GLOB", OPTION_LIST, COMMAND_ALL & ~(COMMAND_VERSION | COMMAND_HELP),
+    {"Source", "table", "GLOB", OPTION_LIST, SOURCE_COMMANDS | COMMAND_TAIL | COMMAND_JOURNAL,
      FIELD(tables), .separator = ',', .accepts = "globs over table names, such as shop.*",
      .example = "public.*",
      .help = "Only these tables; several may be given. A glob stands for the name as SQL quotes "
@@ -226,8 +235,8 @@ const struct option_info options[] = {
      .fallback = "64KiB", .min = 4 * KIB, .max = 8 * MIB,
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},
 
-    {"Journal", "journal", "DIR", OPTION_FILE, COMMAND_RUN | COMMAND_SCHEMA, FIELD(journal),
-     .fallback = "rowcast-journal",
+    {"Journal", "journal", "DIR", OPTION_FILE, COMMAND_RUN | COMMAND_SCHEMA | COMMAND_STATUS,
+     FIELD(journal), .fallback = "rowcast-journal",
      .help = "The journal's own directory, made when missing. Relative to where rowcast is "
              "started."},
     {"Journal", "journal-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(journal_size),
@@ -330,7 +339,8 @@ const struct option_info options[] = {
     {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_TAIL, FIELD(log_level),
      .fallback = "info", .choices = log_levels,
      .help = "debug, info, warn or error. Logs go to stderr, a line of key=value each."},
-    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS, FIELD(config), .no_file = true,
+    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS | COMMAND_STATUS, FIELD(config),
+     .no_file = true,
      .help = "The configuration file; `rowcast help config` prints one with every option."},
     {"General", "help", NULL, OPTION_SWITCH, COMMAND_ALL, FIELD(help), .fallback = "off",
      .no_file = true, .help = "Print this."},

@@ -12,8 +12,9 @@ enum command {
     COMMAND_JOURNAL = 16,
     COMMAND_VERSION = 32,
     COMMAND_HELP = 64,
+    COMMAND_STATUS = 128,
 };
-#define COMMAND_ALL 127
+#define COMMAND_ALL 255
 
 // What a command is called and takes; what it does stands in cdc/command.
 struct command_info {

@@ -40,6 +40,36 @@ bool journal_failed(struct journal *j, struct err *ret_e)
     return false;
 }
 
+bool journal_identity(const struct journal *j, struct journal_identity *ret_id)
+{
+    (void)j, (void)ret_id;
+    return false;
+}
+
+struct cursor journal_earliest(struct journal *j)
+{
+    (void)j;
+    return (struct cursor){0};
+}
+
+struct cursor journal_latest(struct journal *j)
+{
+    (void)j;
+    return (struct cursor){0};
+}
+
+lsn_t journal_appended(struct journal *j)
+{
+    (void)j;
+    return 0;
+}
+
+lsn_t journal_watermark(struct journal *j)
+{
+    (void)j;
+    return 0;
+}
+
 void journal_on_durable(struct journal *j, void (*wake)(void *arg), void *arg)
 {
     (void)j, (void)wake, (void)arg;
