@@ -421,27 +421,57 @@ void json_end(struct buf *out, const struct json_context *x, const struct batch 
         if (f.number == 3)
             changes = f.v;
     }
+    struct position at = batch_entry_position(b, e, &x->begin);
     buf_puts(out, "{\"type\":\"end\"");
     buf_puts(out, ",\"lsn\":");
     json_lsn(out, x->begin.lsn);
-    buf_puts(out, ",\"end_lsn\":");
-    json_lsn(out, batch_end_lsn(b, e));
+    if (x->begin.read) { // of existing rows, which no commit record ends
+        buf_puts(out, ",\"seq\":");
+        json_u64(out, at.ordinal);
+    } else {
+        buf_puts(out, ",\"end_lsn\":");
+        json_lsn(out, batch_end_lsn(b, e));
+    }
     if (x->begin.xid) {
         buf_puts(out, ",\"xid\":");
         json_u64(out, x->begin.xid);
     }
     buf_puts(out, ",\"changes\":");
     json_u64(out, changes);
-    put_cursor(out, x, (struct position){x->begin.lsn, ORDINAL_END}, x->begin.attempt);
+    put_cursor(out, x, at, x->begin.attempt);
     buf_putc(out, '}');
 }
 
-void json_progress(struct buf *out, const struct json_context *x, lsn_t lsn)
+void json_progress(struct buf *out, const struct json_context *x, lsn_t lsn, struct position at)
 {
     buf_puts(out, "{\"type\":\"progress\"");
     buf_puts(out, ",\"lsn\":");
     json_lsn(out, lsn);
-    put_cursor(out, x, position_before(lsn), 0);
+    put_cursor(out, x, at, 0);
+    buf_putc(out, '}');
+}
+
+void json_snapshot_mark(struct buf *out, const struct json_context *x, const struct batch *b,
+                        const struct entry *e)
+{
+    struct snapshot_mark m = batch_snapshot_mark(b, e);
+    buf_puts(out, "{\"type\":\"snapshot\",\"step\":");
+    put_text(out, snapshot_step_name(m.step));
+    buf_puts(out, ",\"table\":");
+    put_slice(out, m.table);
+    if (m.rows || m.step == SNAPSHOT_END) {
+        buf_puts(out, ",\"rows\":");
+        json_u64(out, m.rows);
+    }
+    if (m.reason.n) {
+        buf_puts(out, ",\"reason\":");
+        put_slice(out, m.reason);
+    }
+    buf_puts(out, ",\"lsn\":");
+    json_lsn(out, m.at.lsn);
+    buf_puts(out, ",\"seq\":");
+    json_u64(out, m.at.ordinal);
+    put_cursor(out, x, m.at, 0);
     buf_putc(out, '}');
 }
 

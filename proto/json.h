@@ -21,9 +21,13 @@ int json_change(struct buf *out, const struct json_context *x, const struct batc
 void json_relation(struct buf *out, const struct relation *r);
 void json_end(struct buf *out, const struct json_context *x, const struct batch *b,
               const struct entry *e);
-void json_progress(struct buf *out, const struct json_context *x, lsn_t lsn);
+// `at`: where it brings its reader, position_before(lsn) or behind it.
+void json_progress(struct buf *out, const struct json_context *x, lsn_t lsn, struct position at);
 void json_gap(struct buf *out, const struct json_context *x, const struct batch *b,
               const struct entry *e);
+// {"type":"snapshot","step":"begin",..}
+void json_snapshot_mark(struct buf *out, const struct json_context *x, const struct batch *b,
+                        const struct entry *e);
 // text as a JSON string, quotes included; invalid UTF-8 becomes U+FFFD.
 void json_string(struct buf *out, const char *text, size_t n);
 // One row message ({"id":"7",..}): key, before or after. `exact_field`: 8, 9 or 10 of Change.

@@ -30,8 +30,8 @@ void lines_free(struct lines *l)
     free(l);
 }
 
-// Whether changes of this version are wanted; prints the relation before the first one.
-static bool relation_wanted(struct lines *l, uint32_t id, struct buf *out)
+// Whether changes of this version are wanted.
+static bool relation_wanted(struct lines *l, uint32_t id)
 {
     if (id == 0)
         return l->table_count == 0;
@@ -47,12 +47,17 @@ static bool relation_wanted(struct lines *l, uint32_t id, struct buf *out)
     if (l->seen[id] == SEEN_NOT)
         l->seen[id] =
             table_match_any(l->tables, l->table_count, r->table) ? SEEN_WANTED : SEEN_UNWANTED;
-    if (l->seen[id] == SEEN_WANTED) {
-        json_relation(out, r);
-        buf_putc(out, '\n');
-        l->seen[id] = SEEN_PRINTED;
-    }
-    return l->seen[id] == SEEN_PRINTED;
+    return l->seen[id] != SEEN_UNWANTED;
+}
+
+// Before a change of a version that is wanted.
+static void put_relation(struct lines *l, uint32_t id, struct buf *out)
+{
+    if (id >= l->seen_count || l->seen[id] != SEEN_WANTED)
+        return;
+    json_relation(out, catalog_get(l->json.catalog, id));
+    buf_putc(out, '\n');
+    l->seen[id] = SEEN_PRINTED;
 }
 
 static bool had(struct position at, struct position skip)
@@ -65,44 +70,67 @@ static void put_restart(struct buf *out, lsn_t lsn)
     buf_printf(out, "{\"type\":\"restart\",\"lsn\":\"" LSN_FMT "\"}\n", LSN_ARG(lsn));
 }
 
+// A relation is printed before its first change.
+static bool has_position(const struct entry *e)
+{
+    return e->kind == ENTRY_CHANGE || e->kind == ENTRY_END || e->kind == ENTRY_PROGRESS ||
+           e->kind == ENTRY_SNAPSHOT || e->kind == ENTRY_GAP;
+}
+
+static bool mark_wanted(const struct lines *l, const struct batch *b, const struct entry *e)
+{
+    struct slice table = batch_snapshot_mark(b, e).table;
+    AUTO_FREE char *name = xstrndup((const char *)table.p, table.n);
+    return table_match_any(l->tables, l->table_count, name);
+}
+
+// Above `skip`, and of a table that is wanted.
+static bool entry_due(struct lines *l, const struct batch *b, const struct entry *e,
+                      struct position skip)
+{
+    bool above = !had(batch_entry_position(b, e, &l->json.begin), skip);
+    if (e->kind == ENTRY_SNAPSHOT)
+        return above && mark_wanted(l, b, e);
+    if (e->kind != ENTRY_CHANGE)
+        return above;
+    bool wanted = relation_wanted(l, e->relation);
+    l->any |= wanted; // whoever goes on inside has had something of it
+    return above && wanted;
+}
+
 static int put_entry(struct lines *l, const struct batch *b, const struct entry *e,
                      struct position skip, struct buf *out, struct err *err)
 {
-    lsn_t lsn = l->json.begin.lsn;
-    switch (e->kind) {
-    case ENTRY_BEGIN:
+    if (e->kind == ENTRY_BEGIN) {
         json_context_begin(&l->json, b, e);
         if (!l->json.begin.continued)
             l->any = false;
         // Whoever goes on inside a transaction has had something of it.
-        l->any |= skip.lsn == l->json.begin.lsn;
+        l->any |= !l->json.begin.read && skip.lsn == l->json.begin.lsn;
+    }
+    if (!has_position(e) || !entry_due(l, b, e, skip))
         return 0;
+    switch (e->kind) {
     case ENTRY_CHANGE:
-        if (had((struct position){lsn, e->ordinal}, skip) || !relation_wanted(l, e->relation, out))
-            return 0;
+        put_relation(l, e->relation, out);
         if (json_change(out, &l->json, b, e, err) != 0)
             return -1;
-        l->any = true;
         break;
     case ENTRY_END:
-        if (!l->any || had((struct position){lsn, ORDINAL_END}, skip))
+        if (!l->any)
             return 0;
         json_end(out, &l->json, b, e);
         l->any = false;
         break;
     case ENTRY_PROGRESS:
-        if (had(position_before(batch_progress_lsn(b, e)), skip))
-            return 0;
-        json_progress(out, &l->json, batch_progress_lsn(b, e));
+        json_progress(out, &l->json, batch_progress_lsn(b, e),
+                      batch_entry_position(b, e, &l->json.begin));
         break;
-    case ENTRY_GAP:
+    case ENTRY_SNAPSHOT:
+        json_snapshot_mark(out, &l->json, b, e);
+        break;
+    default:
         json_gap(out, &l->json, b, e);
-        break;
-    case ENTRY_RESTART:
-        put_restart(out, lsn);
-        return 0;
-    default: // a relation is printed before its first change
-        return 0;
     }
     buf_putc(out, '\n');
     return 0;

@@ -159,7 +159,8 @@ static int step(struct stdout_sink *s)
     case READ_BATCH:
         break;
     }
-    int64_t committed = b->change_count ? b->commit_time_us : 0;
+    bool changes = b->change_count && !(b->flags & BATCH_ASIDE); // not read rows
+    int64_t committed = changes ? b->commit_time_us : 0;
     lsn_t upto = b->last.lsn;
     int r = lines_batch(s->lines, journal_latest(s->journal), b, journal_reader_skip(s->reader),
                         &s->out, &e);

@@ -178,7 +178,7 @@ static void make_begin(struct making *m, const struct entry *e)
 
 static void make_end(struct making *m, const struct entry *e)
 {
-    struct position at = {m->lsn, ORDINAL_END};
+    struct position at = batch_entry_position(m->b, e, &m->fm->json.begin);
     m->f->passed = u64_max(m->f->passed, batch_end_lsn(m->b, e));
     m->f->last = at;
     if (m->f->got && position_cmp(at, m->skip) > 0) {
@@ -194,24 +194,38 @@ static void make_end(struct making *m, const struct entry *e)
     m->f->open = m->f->got = false;
 }
 
+static bool mark_wanted(const struct making *m, const struct entry *e)
+{
+    switch (e->kind) {
+    case ENTRY_PROGRESS:
+        return m->sel->everything; // else told once a second at most, by the subscription
+    case ENTRY_SNAPSHOT:
+        return selection_wants_table(m->sel, batch_snapshot_mark(m->b, e).table, OP_READ);
+    default: // a gap
+        return true;
+    }
+}
+
+// What stands outside of transactions: a progress, a snapshot's mark, a gap.
 static void make_mark(struct making *m, const struct entry *e)
 {
-    lsn_t lsn = entry_passed(m->b, e);
-    m->f->passed = u64_max(m->f->passed, lsn);
-    if (lsn)
-        m->f->last = position_before(lsn);
-    if (e->kind == ENTRY_PROGRESS && !m->sel->everything)
-        return; // told once a second at most, by the subscription
+    struct position at = batch_entry_position(m->b, e, NULL);
+    m->f->passed = u64_max(m->f->passed, entry_passed(m->b, e));
+    m->f->last = at;
+    if (position_cmp(at, m->skip) <= 0 || !mark_wanted(m, e))
+        return;
     m->f->told = m->f->passed;
     if (!m->sel->text) {
         buf_put(m->out, m->b->data + e->off, e->end - e->off);
-    } else if (e->kind == ENTRY_PROGRESS) {
-        separate(m);
-        json_progress(m->out, &m->fm->json, lsn);
-    } else if (e->kind == ENTRY_GAP) {
-        separate(m);
-        json_gap(m->out, &m->fm->json, m->b, e);
+        return;
     }
+    separate(m);
+    if (e->kind == ENTRY_PROGRESS)
+        json_progress(m->out, &m->fm->json, batch_progress_lsn(m->b, e), m->f->last);
+    else if (e->kind == ENTRY_SNAPSHOT)
+        json_snapshot_mark(m->out, &m->fm->json, m->b, e);
+    else
+        json_gap(m->out, &m->fm->json, m->b, e);
 }
 
 // The frame has used another shape of this one's table already. A frame's relations are told before
@@ -263,9 +277,9 @@ static int make_batch(struct making *m, const struct batch *b, uint32_t from, st
             make_begin(m, e);
         } else if (e->kind == ENTRY_END) {
             make_end(m, e);
-        } else if (e->kind != ENTRY_RELATION) { // those are sent by need, as sessions differ
+        } else if (e->kind == ENTRY_PROGRESS || e->kind == ENTRY_SNAPSHOT || e->kind == ENTRY_GAP) {
             make_mark(m, e);
-        }
+        } // relations are sent by need, as sessions differ
     }
     return 0;
 }
@@ -327,7 +341,7 @@ int frame_make(struct frame_maker *fm, const struct frame_key *key, struct batch
         struct making m = {.fm = fm, .f = f, .sel = key->sel, .skip = skip};
         r = make_own(&m, batches, count, e);
     }
-    if (r == 0 && batches[0]->sealed_us)
+    if (r == 0 && batches[0]->sealed_us && !(batches[0]->flags & BATCH_ASIDE))
         f->commit_time_us = batches[0]->commit_time_us;
     if (r == 0 && !mine && !skips)
         view_keep(fm, v, f);
@@ -373,11 +387,13 @@ struct frame *frame_relations(struct frame_maker *fm, const struct selection *se
     return f;
 }
 
-// An entry whose message has an LSN and nothing else.
-static void put_lsn_entry(struct buf *out, enum entry_kind kind, lsn_t lsn)
+// An entry whose message has an LSN, and an ordinal if it is not 0.
+static void put_place(struct buf *out, enum entry_kind kind, lsn_t lsn, uint64_t ordinal)
 {
     AUTO_BUF struct buf body = {0}, entry = {0};
     wire_fixed64(&body, 1, lsn);
+    if (ordinal)
+        wire_uint(&body, 2, ordinal);
     wire_bytes(&entry, kind, body.p, body.n);
     wire_bytes(out, 1, entry.p, entry.n);
 }
@@ -388,18 +404,21 @@ struct frame *frame_restart(const struct selection *sel, lsn_t lsn)
     if (sel->text)
         buf_printf(&f->own, "{\"type\":\"restart\",\"lsn\":\"" LSN_FMT "\"}", LSN_ARG(lsn));
     else
-        put_lsn_entry(&f->own, ENTRY_RESTART, lsn);
+        put_place(&f->own, ENTRY_RESTART, lsn, 0);
     close_frame(f, sel, 0);
     return f;
 }
 
-struct frame *frame_progress(struct frame_maker *fm, const struct selection *sel, lsn_t lsn)
+struct frame *frame_progress(struct frame_maker *fm, const struct selection *sel, lsn_t lsn,
+                             struct position at)
 {
     struct frame *f = small_new(sel);
+    struct position whole = position_before(lsn);
+    bool aside = at.ordinal >= ORDINAL_ASIDE && at.lsn == whole.lsn;
     if (sel->text)
-        json_progress(&f->own, &fm->json, lsn);
+        json_progress(&f->own, &fm->json, lsn, aside ? at : whole);
     else
-        put_lsn_entry(&f->own, ENTRY_PROGRESS, lsn);
+        put_place(&f->own, ENTRY_PROGRESS, lsn, aside ? at.ordinal : 0);
     close_frame(f, sel, 0);
     f->told = lsn;
     return f;

@@ -43,7 +43,7 @@ struct frame {
     lsn_t told;          // as the subscriber can see from it; 0: no news
     struct position last;
     uint32_t changes;
-    int64_t commit_time_us; // of the first live batch's last transaction; 0: not live
+    int64_t commit_time_us; // of the first live batch's last transaction; 0: none, or not live
     uint32_t use_count;     // relation versions that must be known before it
     uint32_t *uses;
 };
@@ -85,4 +85,7 @@ int frame_make(struct frame_maker *fm, const struct frame_key *key, struct batch
 struct frame *frame_relations(struct frame_maker *fm, const struct selection *sel,
                               const uint32_t *ids, size_t count);
 struct frame *frame_restart(const struct selection *sel, lsn_t lsn);
-struct frame *frame_progress(struct frame_maker *fm, const struct selection *sel, lsn_t lsn);
+// Everything before `lsn`; and where `at`, the last place passed, stands behind that among what is
+// not of WAL, all up to there: a progress never takes a cursor back.
+struct frame *frame_progress(struct frame_maker *fm, const struct selection *sel, lsn_t lsn,
+                             struct position at);

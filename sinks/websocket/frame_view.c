@@ -58,6 +58,8 @@ lsn_t entry_passed(const struct batch *b, const struct entry *e)
         return batch_end_lsn(b, e);
     case ENTRY_PROGRESS:
         return batch_progress_lsn(b, e);
+    case ENTRY_GAP:
+        return batch_entry_position(b, e, NULL).lsn + 1;
     default:
         return 0;
     }
@@ -81,6 +83,7 @@ static void view_fill(struct frame_view *v)
             v->passed = u64_max(v->passed, entry_passed(v->b, e));
             break;
         default:
+            v->passed = u64_max(v->passed, entry_passed(v->b, e));
             v->marks = true;
         }
     }

@@ -7,7 +7,7 @@ struct frame_view {
     struct frame_view *older, *newer;
     struct batch *b;
     uint32_t ops;            // bits of enum op
-    bool marks;              // a gap or a restart: for everybody
+    bool marks;              // a gap, for everybody; or a snapshot's, which is looked at each time
     lsn_t passed;            // as in struct frame
     uint32_t relation_count; // used by its changes, each once
     uint32_t *relations;
@@ -20,7 +20,7 @@ struct frame *frame_new(const struct frame_key *key);
 bool ids_have(const uint32_t *ids, uint32_t n, uint32_t id);
 void ids_add(uint32_t **ids, uint32_t *n, uint32_t id);
 
-// Where a batch's END or PROGRESS brings its reader; 0 for other entries.
+// Where a batch's END, PROGRESS or GAP brings its reader; 0 for other entries.
 lsn_t entry_passed(const struct batch *b, const struct entry *e);
 
 // The view of a batch: kept for a live one, else for the caller to free (*ret_mine).

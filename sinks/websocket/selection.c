@@ -87,3 +87,11 @@ bool selection_wants_relation(struct selection *sel, const struct catalog *c, ui
     }
     return sel->verdicts[relation] == VERDICT_WANTED;
 }
+
+bool selection_wants_table(const struct selection *sel, struct slice table, enum op op)
+{
+    if (sel->everything)
+        return true;
+    AUTO_FREE char *name = xstrndup((const char *)table.p, table.n);
+    return (sel->ops >> op & 1) && table_match_any(sel->tables, sel->table_count, name);
+}

@@ -159,7 +159,7 @@ static enum subscription_state behind_queue(struct subscription *s, struct frame
         if (!s->ask || (s->open && s->got))
             return SUBSCRIPTION_TAIL;
         s->ask = false;
-        s->frame = frame_progress(fm, s->sel, s->passed);
+        s->frame = frame_progress(fm, s->sel, s->passed, s->at);
         s->told = s->passed;
         return SUBSCRIPTION_FRAME;
     }
@@ -174,7 +174,7 @@ enum subscription_state subscription_next(struct subscription *s, struct frame_m
     // Inside a transaction a progress would send the client's cursor back to before it.
     if (s->ask && !(s->open && s->got) && s->entry == 0) {
         s->ask = false;
-        s->frame = frame_progress(fm, s->sel, s->passed);
+        s->frame = frame_progress(fm, s->sel, s->passed, s->at);
         s->told = s->passed;
         return SUBSCRIPTION_FRAME;
     }

@@ -131,6 +131,30 @@ static void put_change(const struct line *l, struct slice entry, struct slice op
     buf_putc(l->out, '\n');
 }
 
+// "-- snapshot of public.t: end, 12 rows"
+static void put_mark(struct buf *out, struct slice entry)
+{
+    struct slice value;
+    AUTO_BUF struct buf text = {0};
+    buf_puts(out, "-- snapshot of ");
+    if (scan_get(entry, "table", &value))
+        scan_text(out, value);
+    buf_puts(out, ": ");
+    if (scan_get(entry, "step", &value))
+        scan_text(out, value);
+    if (scan_get(entry, "rows", &value)) {
+        buf_puts(out, ", ");
+        put_value(out, value);
+        buf_puts(out, " rows");
+    }
+    if (scan_get(entry, "reason", &value)) {
+        scan_text(&text, value);
+        buf_puts(out, ", ");
+        put_value(out, buf_slice(&text));
+    }
+    buf_putc(out, '\n');
+}
+
 void tail_line(struct buf *out, struct slice entry, bool colours)
 {
     struct line l = {out, colours};
@@ -139,6 +163,8 @@ void tail_line(struct buf *out, struct slice entry, bool colours)
         put_change(&l, entry, op);
     } else if (scan_get(entry, "type", &type) && slice_is(type, "\"restart\"")) {
         buf_puts(out, "-- restart: forget the transaction above, here it is again\n");
+    } else if (type.p && slice_is(type, "\"snapshot\"")) {
+        put_mark(out, entry);
     } else if (type.p && slice_is(type, "\"gap\"")) {
         scan_get(entry, "reason", &reason);
         buf_puts(out, "-- gap: changes are missing here: ");

@@ -498,7 +498,7 @@ static void test_entries(void **state)
         else if (entry->kind == ENTRY_GAP)
             json_gap(&out, &f->x, b, entry);
     }
-    json_progress(&out, &f->x, 0x20);
+    json_progress(&out, &f->x, 0x20, position_before(0x20));
     batch_unref(b);
     assert_string_equal(
         buf_cstr(&out),
@@ -509,6 +509,64 @@ static void test_entries(void **state)
         "\"cursor\":\"0000000000000abc.1.10000001f.ffffffffff\"}"
         "{\"type\":\"progress\",\"lsn\":\"0/20\","
         "\"cursor\":\"0000000000000abc.1.1f.ffffffffff\"}");
+}
+
+// What does not come from WAL stands above 2^40, and its cursors say so.
+static void test_existing_rows(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_BUF struct buf out = {0}, row = {0};
+    struct err e = {0};
+    struct snapshot_mark mark = {.at = {LSN, ORDINAL_ASIDE},
+                                 .step = SNAPSHOT_BEGIN,
+                                 .table = slice_of("public.\"Odd.Name\""),
+                                 .reason = slice_of("asked for")};
+    batch_add_snapshot_mark(f->builder, &mark);
+    batch_add_begin(f->builder, &(struct begin){.lsn = LSN,
+                                                .commit_time_us = TIME,
+                                                .read = true,
+                                                .ordinal = ORDINAL_ASIDE + 1});
+    wire_uint(&row, 1, 7);
+    struct change c = {
+        .op = OP_READ, .relation = 1, .key = buf_slice(&row), .after = buf_slice(&row)};
+    batch_add_change(f->builder, &c);
+    batch_add_end(f->builder, 0);
+    mark = (struct snapshot_mark){
+        .at = {LSN, ORDINAL_ASIDE + 3}, .step = SNAPSHOT_END, .table = mark.table};
+    batch_add_snapshot_mark(f->builder, &mark);
+    struct batch *b = batch_builder_take(f->builder, false);
+    BATCH_FOREACH (b, entry) {
+        if (entry->kind == ENTRY_BEGIN) {
+            json_context_begin(&f->x, b, entry);
+            continue;
+        }
+        if (entry->kind == ENTRY_CHANGE)
+            assert_int_equal(json_change(&out, &f->x, b, entry, &e), 0);
+        else if (entry->kind == ENTRY_END)
+            json_end(&out, &f->x, b, entry);
+        else
+            json_snapshot_mark(&out, &f->x, b, entry);
+        buf_putc(&out, '\n');
+    }
+    batch_unref(b);
+    char *read = strstr(buf_cstr(&out), "{\"op\":\"read\"");
+    assert_non_null(read);
+    const char *place =
+        ",\"cursor\":\"0000000000000abc.1.16b3748.10000000001\",\"lsn\":\"0/16B3748\","
+        "\"seq\":1099511627777,\"last\":true,\"time\":";
+    assert_non_null(strstr(read, place));
+    char *end = strchr(read, '\n');
+    memmove(read, end + 1, strlen(end));
+    assert_string_equal(
+        (char *)out.p,
+        "{\"type\":\"snapshot\",\"step\":\"begin\",\"table\":\"public.\\\"Odd.Name\\\"\","
+        "\"reason\":\"asked for\",\"lsn\":\"0/16B3748\",\"seq\":1099511627776,"
+        "\"cursor\":\"0000000000000abc.1.16b3748.10000000000\"}\n"
+        "{\"type\":\"end\",\"lsn\":\"0/16B3748\",\"seq\":1099511627778,\"changes\":1,"
+        "\"cursor\":\"0000000000000abc.1.16b3748.10000000002\"}\n"
+        "{\"type\":\"snapshot\",\"step\":\"end\",\"table\":\"public.\\\"Odd.Name\\\"\","
+        "\"rows\":0,\"lsn\":\"0/16B3748\",\"seq\":1099511627779,"
+        "\"cursor\":\"0000000000000abc.1.16b3748.10000000003\"}\n");
 }
 
 static void test_relation(void **state)
@@ -540,6 +598,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_corrupt, setup, teardown),
         cmocka_unit_test_setup_teardown(test_omitted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_entries, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_existing_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(test_relation, setup, teardown),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);

@@ -56,8 +56,16 @@ static void summary(struct buf *text, struct buf *ret)
             buf_printf(ret, "+%c ", table[16]);
         else if (strstr(line, "\"op\":\"insert\""))
             buf_printf(ret, "%c@%.3s ", table[16], cursor + 6);
+        else if (strstr(line, "\"op\":\"read\""))
+            buf_printf(ret, "r%c@%.13s ", table[16], cursor + 6);
+        else if (strstr(line, "\"type\":\"end\",\"lsn\":\"0/3\",\"seq\":"))
+            buf_printf(ret, "end@%.13s ", cursor + 6);
         else if (strstr(line, "\"type\":\"end\""))
             buf_printf(ret, "end@%c ", cursor[6]);
+        else if (strstr(line, "\"type\":\"snapshot\""))
+            buf_printf(ret, "%c%c@%.13s ", strstr(line, "\"step\":\"")[8], table[16], cursor + 6);
+        else if (strstr(line, "\"type\":\"gap\""))
+            buf_printf(ret, "gap@%.1s ", cursor + 6);
         else if (strstr(line, "\"type\":\"progress\""))
             buf_puts(ret, "progress ");
         else if (strstr(line, "\"type\":\"restart\""))
@@ -165,13 +173,60 @@ static void test_restart(void **state)
     catalog_free(c);
 }
 
+// Behind transaction 3: a snapshot of b (a mark, two rows, a mark), then a gap up to 9.
+static struct batch *existing_rows(void)
+{
+    struct batch_builder *bb = batch_builder_new(1 << 16);
+    AUTO_BUF struct buf row = {0};
+    wire_uint(&row, 1, 7);
+    struct snapshot_mark mark = {
+        .at = {3, ORDINAL_ASIDE}, .step = SNAPSHOT_BEGIN, .table = slice_of("public.b")};
+    batch_add_snapshot_mark(bb, &mark);
+    batch_add_begin(bb, &(struct begin){.lsn = 3, .read = true, .ordinal = ORDINAL_ASIDE + 1});
+    for (int i = 0; i < 2; i++)
+        batch_add_change(bb,
+                         &(struct change){.op = OP_READ, .relation = 2, .after = buf_slice(&row)});
+    batch_add_end(bb, 0);
+    mark.at.ordinal = ORDINAL_ASIDE + 4;
+    mark.step = SNAPSHOT_END;
+    batch_add_snapshot_mark(bb, &mark);
+    batch_add_gap(bb, 4, 9, "test");
+    struct batch *b = batch_builder_take(bb, false);
+    batch_builder_free(bb);
+    return b;
+}
+
+static void test_existing_rows(void **state)
+{
+    (void)state;
+    struct catalog *c = two_tables();
+    struct batch *b = existing_rows();
+    char *tables[] = {(char *)"public.a"};
+    struct lines *l = lines_new(c, NULL, 0);
+    lines_are(l, b, (struct position){3, ORDINAL_END},
+              "bb@3.10000000000 +b rb@3.10000000001 rb@3.10000000002 end@3.10000000003 "
+              "eb@3.10000000004 gap@8 ");
+    // From inside the run: its end is due. From its last row too, and not from behind its end.
+    lines_are(l, b, (struct position){3, ORDINAL_ASIDE + 1},
+              "rb@3.10000000002 end@3.10000000003 eb@3.10000000004 gap@8 ");
+    lines_are(l, b, (struct position){3, ORDINAL_ASIDE + 2},
+              "end@3.10000000003 eb@3.10000000004 gap@8 ");
+    lines_are(l, b, (struct position){3, ORDINAL_ASIDE + 3}, "eb@3.10000000004 gap@8 ");
+    lines_are(l, b, (struct position){8, ORDINAL_END}, "");
+    lines_free(l);
+    l = lines_new(c, tables, 1); // another table's; a gap is everybody's
+    lines_are(l, b, (struct position){3, ORDINAL_END}, "gap@8 ");
+    lines_free(l);
+    batch_unref(b);
+    catalog_free(c);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all),
-        cmocka_unit_test(test_filter),
-        cmocka_unit_test(test_going_on),
-        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_all),           cmocka_unit_test(test_filter),
+        cmocka_unit_test(test_going_on),      cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_existing_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

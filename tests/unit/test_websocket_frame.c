@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 
 #include "proto/wire.h"
 #include "sinks/websocket/frame.h"
@@ -97,6 +98,15 @@ static void add_insert(struct fixture *x, uint32_t relation, size_t size)
         .op = OP_INSERT, .relation = relation, .key = buf_slice(&key), .after = buf_slice(&row)};
     batch_add_change(x->bb, &c);
     free(body);
+}
+
+static void add_read(struct fixture *x, uint32_t relation)
+{
+    AUTO_BUF struct buf key = {0};
+    wire_uint(&key, 1, ++x->key);
+    struct change c = {
+        .op = OP_READ, .relation = relation, .key = buf_slice(&key), .after = buf_slice(&key)};
+    batch_add_change(x->bb, &c);
 }
 
 static void add_transaction(struct fixture *x, lsn_t lsn, uint32_t relation, int changes)
@@ -326,6 +336,102 @@ static void a_row_that_is_too_large(void **state)
     batch_unref(b);
 }
 
+// Behind transaction 500: a snapshot of b (a mark, 3 rows, a mark), a gap.
+static struct batch *existing_rows(struct fixture *x)
+{
+    struct snapshot_mark mark = {
+        .at = {500, ORDINAL_ASIDE}, .step = SNAPSHOT_BEGIN, .table = slice_of("public.b")};
+    batch_add_snapshot_mark(x->bb, &mark);
+    batch_add_begin(x->bb, &(struct begin){.lsn = 500, .read = true, .ordinal = ORDINAL_ASIDE + 1});
+    for (int i = 0; i < 3; i++)
+        add_read(x, 2);
+    batch_add_end(x->bb, 0);
+    mark.at.ordinal = ORDINAL_ASIDE + 5;
+    mark.step = SNAPSHOT_END;
+    batch_add_snapshot_mark(x->bb, &mark);
+    batch_add_gap(x->bb, 600, 700, "lost");
+    struct batch *b = batch_builder_take(x->bb, false);
+    assert_non_null(b);
+    return b;
+}
+
+// Counts of what a selection gets behind `skip`: marks, reads, ends, gaps.
+static void given(struct fixture *x, struct batch *b, struct frame_key key, struct position skip,
+                  const char *want)
+{
+    struct frame *f = made(x, key, &b, 1, skip);
+    char found[64] = "nothing";
+    if (f->data && key.sel->text) {
+        snprintf(found, sizeof found, "%zu %zu %zu %zu", occurrences(f, "\"type\":\"snapshot\""),
+                 occurrences(f, "\"op\":\"read\""), occurrences(f, "\"type\":\"end\""),
+                 occurrences(f, "\"type\":\"gap\""));
+    } else if (f->data) {
+        struct batch *back = read_back(f);
+        size_t n[16] = {0};
+        BATCH_FOREACH (back, e)
+            n[e->kind]++;
+        snprintf(found, sizeof found, "%zu %zu %zu %zu", n[ENTRY_SNAPSHOT], n[ENTRY_CHANGE],
+                 n[ENTRY_END], n[ENTRY_GAP]);
+        batch_unref(back);
+    }
+    assert_string_equal(found, want);
+    assert_int_equal(f->last.lsn, 699);
+    assert_int_equal(f->passed, 700);
+    assert_false(f->open);
+    frame_unref(f);
+}
+
+static void existing_rows_and_marks(void **state)
+{
+    struct fixture *x = *state;
+    struct batch *b = existing_rows(x);
+    struct position before = {500, ORDINAL_END}, inside = {500, ORDINAL_ASIDE + 2},
+                    last_row = {500, ORDINAL_ASIDE + 3}, behind = {500, ORDINAL_ASIDE + 5};
+    for (int text = 0; text < 2; text++) {
+        struct selection *all = selected(x, text, NULL), *a = selected(x, text, "a"),
+                         *of_b = selected(x, text, "b");
+        given(x, b, (struct frame_key){.sel = all}, before, "2 3 1 1");
+        given(x, b, (struct frame_key){.sel = of_b}, before, "2 3 1 1");
+        given(x, b, (struct frame_key){.sel = of_b}, inside, "1 1 1 1");
+        given(x, b, (struct frame_key){.sel = of_b}, last_row, "1 0 1 1");
+        given(x, b, (struct frame_key){.sel = of_b}, behind, "0 0 0 1");
+        given(x, b, (struct frame_key){.sel = a}, before, "0 0 0 1"); // a gap is everybody's
+        struct request q;
+        struct err e;
+        request_init(&q);
+        assert_int_equal(request_argument(&q, "op=insert", &e), REQUEST_OK);
+        struct selection *inserts = selection_get(&x->list, &q, text);
+        request_fini(&q);
+        given(x, b, (struct frame_key){.sel = inserts}, before, "0 0 0 1"); // marks go with reads
+    }
+    batch_unref(b);
+}
+
+// A progress that is asked for does not take a cursor back from where rows were read.
+static void a_progress_never_goes_back(void **state)
+{
+    struct fixture *x = *state;
+    struct selection *text = selected(x, true, "a"), *bytes = selected(x, false, "a");
+    struct position aside = {499, ORDINAL_ASIDE + 7};
+    struct frame *f = frame_progress(&x->fm, text, 500, aside);
+    assert_int_equal(occurrences(f, "0000000000000abc.0.1f3.10000000007"), 1);
+    frame_unref(f);
+    f = frame_progress(&x->fm, bytes, 500, aside);
+    struct batch *b = read_back(f);
+    struct slice body = entry_body(b, &b->entries[0]);
+    struct reader r = reader_of(body.p, body.n);
+    struct wire_field field = {0};
+    while (wire_next(&r, &field))
+        ;
+    assert_int_equal(field.number, 2);
+    assert_int_equal(field.v, ORDINAL_ASIDE + 7);
+    batch_unref(b);
+    frame_unref(f);
+    f = frame_progress(&x->fm, text, 600, aside); // it has moved on since
+    assert_int_equal(occurrences(f, "0000000000000abc.0.257.ffffffffff"), 1);
+    frame_unref(f);
+}
+
 static void small_frames(void **state)
 {
     struct fixture *x = *state;
@@ -336,7 +442,7 @@ static void small_frames(void **state)
     assert_int_equal(f->n, strlen(restart));
     assert_memory_equal(f->data, restart, f->n);
     frame_unref(f);
-    f = frame_progress(&x->fm, bytes, 500);
+    f = frame_progress(&x->fm, bytes, 500, (struct position){400, ORDINAL_END});
     struct batch *b = read_back(f);
     assert_int_equal(batch_progress_lsn(b, &b->entries[0]), 500);
     batch_unref(b);
@@ -362,6 +468,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_large_batch_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(small_batches_go_together, setup, teardown),
         cmocka_unit_test_setup_teardown(a_row_that_is_too_large, setup, teardown),
+        cmocka_unit_test_setup_teardown(existing_rows_and_marks, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_progress_never_goes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(small_frames, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
