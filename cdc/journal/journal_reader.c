@@ -368,7 +368,8 @@ static bool must_restart(const struct journal_reader *r, const struct batch *b)
         if (begin.lsn > r->at.lsn)
             return true;
     }
-    return b->first.lsn > r->at.lsn;
+    // A gap may end right behind it.
+    return b->first.lsn > r->at.lsn || b->first.ordinal >= ORDINAL_END;
 }
 
 // Back to before the transaction.
