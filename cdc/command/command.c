@@ -5,6 +5,8 @@
 
 struct source_options command_source_options(const struct settings *s)
 {
+    lsn_t skip_to = 0;
+    CHECK(!s->skip_to || lsn_parse(s->skip_to, &skip_to)); // valid by the option table
     return (struct source_options){
         .conninfo = s->source,
         .password_file = s->password_file,
@@ -21,6 +23,7 @@ struct source_options command_source_options(const struct settings *s)
         .create = s->create,
         .batch_bytes = (size_t)s->batch_size,
         .row_bytes_max = s->row_max,
+        .skip_to = skip_to,
     };
 }
 

@@ -167,6 +167,12 @@ static bool prefix_valid(const char *text)
     return n > 0 && n < 200 && text[n] == 0;
 }
 
+static bool lsn_valid(const char *text)
+{
+    lsn_t lsn;
+    return lsn_parse(text, &lsn) && lsn > 0;
+}
+
 static bool from_valid(const char *text)
 {
     struct cursor c;
@@ -231,6 +237,11 @@ const struct option_info options[] = {
      .help = "Create the publication and the slot when they are missing."},
     {"Source", "row-max", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(row_max), .fallback = "1GiB",
      .min = MIB, .max = GIB, .help = "A larger row ends the process with an error that names it."},
+    {"Source", "skip-to", "LSN", OPTION_STRING, COMMAND_RUN, FIELD(skip_to), .no_file = true,
+     .valid = lsn_valid, .accepts = "a WAL position such as 0/16B3748",
+     .help = "Give up, once, every transaction that is not in the journal yet and whose commit "
+             "begins before this position: for one that cannot be decoded. Consumers get a gap "
+             "marker. Once the journal is past it, it does nothing."},
     {"Source", "batch-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(batch_size),
      .fallback = "64KiB", .min = 4 * KIB, .max = 8 * MIB,
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},

@@ -28,6 +28,7 @@ struct settings {
     bool messages;
     bool create;
     int64_t row_max;
+    char *skip_to; // an LSN, or NULL
     int64_t batch_size;
     // journal
     char *journal;

@@ -109,6 +109,22 @@ static int fail(struct connection *c, struct buf *text, struct err *e)
                    remedy ? remedy : "");
 }
 
+// The last LSN in a text that may be translated; 0: there is none.
+static lsn_t last_lsn(const char *text)
+{
+    lsn_t last = 0;
+    for (const char *word = text; word && *word; word += strspn(word, " \n,.")) {
+        size_t n = strcspn(word, " \n,.");
+        char one[LSN_TEXT_MAX];
+        lsn_t lsn;
+        snprintf(one, sizeof one, "%.*s", (int)n, word);
+        if (n < sizeof one && lsn_parse(one, &lsn))
+            last = lsn;
+        word += n;
+    }
+    return last;
+}
+
 static int result_error(struct connection *c, const PGresult *r, struct err *e)
 {
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
@@ -118,6 +134,7 @@ static int result_error(struct connection *c, const PGresult *r, struct err *e)
     const char *detail = PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL);
     const char *hint = PQresultErrorField(r, PG_DIAG_MESSAGE_HINT);
     const char *context = PQresultErrorField(r, PG_DIAG_CONTEXT);
+    c->error_lsn = last_lsn(context);
     const char *whole = primary ? primary : PQresultErrorMessage(r);
     put_line(&text, whole, strlen(whole));
     if (state)

@@ -12,6 +12,7 @@ struct connection {
     short opening;            // being opened: the socket's events to wait for; 0: open
     int version;              // PQserverVersion: 180004
     char sqlstate[6];         // of the last error; "": none was given
+    lsn_t error_lsn;          // that its context names ("associated LSN 0/16B3748"); 0: none
     bool publication_skipped; // 18 noted "skipped loading publication"
 };
 

@@ -16,6 +16,7 @@ struct session {
     bool failed;
     uint64_t system_id;
     uint32_t timeline;
+    lsn_t skip_from;  // with skip_to still to be done: where the journal ends; else 0
     lsn_t server_lsn; // where the server's WAL ends
     struct ack ack;
     struct stream stream;
@@ -270,13 +271,55 @@ static int slot_taken(struct session *s, lsn_t *start, struct err *e)
     return 0;
 }
 
+// ---- giving up what cannot be decoded ----
+
+// Decides, before the stream starts, whether skip_to is still to be done: then *start is moved.
+static int skip_plan(struct session *s, lsn_t *start, struct err *e)
+{
+    const struct source_options *o = s->o->source;
+    s->skip_from = 0;
+    if (o->skip_to == 0)
+        return 0;
+    if (o->skip_to > s->server_lsn)
+        return err_set(e, ERR_USAGE,
+                       "skip-to %X/%X: the server's WAL ends at %X/%X; remedy: give a position "
+                       "that it has written",
+                       LSN_ARG(o->skip_to), LSN_ARG(s->server_lsn));
+    lsn_t have = u64_max(*start, journal_appended(s->o->journal));
+    if (o->skip_to <= have) {
+        if (!s->o->quiet)
+            log_info("skip-to is behind us already, nothing is skipped", "slot=%s skip_to=%X/%X",
+                     o->slot, LSN_ARG(o->skip_to));
+        return 0;
+    }
+    s->skip_from = have;
+    *start = o->skip_to;
+    return 0;
+}
+
+// The slot is ours and starts behind what is given up: consumers are told.
+static void skip_done(struct session *s)
+{
+    const struct source_options *o = s->o->source;
+    if (s->skip_from == 0)
+        return;
+    log_warn("giving up, as skip-to says, all transactions that commit between two positions; "
+             "consumers get a gap marker",
+             "slot=%s from=%X/%X to=%X/%X", o->slot, LSN_ARG(s->skip_from), LSN_ARG(o->skip_to));
+    struct batch_builder *bb = batch_builder_new(64);
+    batch_add_gap(bb, s->skip_from, o->skip_to, "skipped: --skip-to");
+    batch_builder_set_watermark(bb, o->skip_to);
+    journal_append(s->o->journal, batch_builder_take(bb, false));
+    batch_builder_free(bb);
+}
+
 static int64_t tick(void *arg)
 {
     struct session *s = arg;
     return stream_tick(&s->stream);
 }
 
-static int stream(struct session *s, lsn_t from, struct err *e)
+static int stream(struct session *s, lsn_t from, struct session_end *end, struct err *e)
 {
     ack_init(&s->ack, from, s->preflight.slot.confirmed, s->preflight.sender_timeout_us,
              clock_mono_us());
@@ -300,6 +343,10 @@ static int stream(struct session *s, lsn_t from, struct err *e)
     s->o->waiter->arg = s;
     int r = stream_run(&s->stream, e);
     s->o->waiter->tick = NULL;
+    const char *table;
+    end->txn_lsn = transaction_in_work(s->o->transaction, &table);
+    end->error_lsn = s->c->error_lsn;
+    snprintf(end->table, sizeof end->table, "%s", table ? table : "");
     if (r == 0) { // stopped: what is durable is acknowledged with the last word
         s->ack.reply = true;
         s->ack.sent_at = INT64_MIN / 2;
@@ -324,14 +371,16 @@ static int session_body(struct session *s, struct session_end *end, struct err *
         return -1;
     end->refused = false;
     lookup_follow(s->o->lookup, s->c);
-    if (check_pinned(s, e) != 0 || identify(s, e) != 0 || find_start(s, &from, e) != 0)
+    if (check_pinned(s, e) != 0 || identify(s, e) != 0 || find_start(s, &from, e) != 0 ||
+        skip_plan(s, &from, e) != 0)
         return -1;
     // Before anything is read: numbers come from attnums, which renaming does not change.
     if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0 ||
         slot_taken(s, &from, e) != 0)
         return -1;
+    skip_done(s);
     end->streamed_at = clock_mono_us();
-    return stream(s, from, e);
+    return stream(s, from, end, e);
 }
 
 int session_run(const struct session_options *o, struct session_end *ret_end, struct err *e)

@@ -22,6 +22,10 @@ struct session_end {
     bool checked;        // its warnings were said
     int64_t streamed_at; // clock_mono_us when it had come as far as streaming; 0: it did not
     char sqlstate[6];    // of what ended it; "": no word from the server
+    // Where it ended, when it was streaming:
+    lsn_t txn_lsn;   // the commit LSN of the transaction in work; 0: none, or not known
+    lsn_t error_lsn; // what the server's error names; 0: nothing
+    char table[264]; // the last table that it heard of in that transaction; "": none
 };
 
 // 0: stopped. -1: e says why it ended; always fills ret_end.

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "source/session.h"
+#include "source/poison.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,7 +15,6 @@
 #define BACKOFF_MAX_US   INT64_C(5000000)
 #define BACKOFF_BUSY_US  INT64_C(1000000)  // a slot that is in use is free any moment
 #define STEADY_US        INT64_C(10000000) // streaming for so long is as good as before the error
-#define POISON_TIMES     3
 
 struct source {
     struct source_options o;
@@ -30,11 +29,7 @@ struct source {
     bool ever_live;
     int64_t backoff_us;
     char said[1024]; // the last cause that was logged
-    struct {         // the same error at the same place again
-        lsn_t lsn;
-        char sqlstate[6];
-        int times;
-    } poison;
+    struct poison poison;
 };
 
 struct source *source_new(const struct source_options *o, struct journal *j, struct health *h)
@@ -82,25 +77,6 @@ void source_stop(struct source *s)
 
 // ---- what to do about an error ----
 
-// The server gives up at the same place with the same error: reading it again will not help.
-static bool is_poison(struct source *s, const struct session_end *end)
-{
-    static const char *const passing[] = {"", "08", "53", "57", "58", "55006", "wait"};
-    bool passes = !end->streamed_at;
-    for (size_t i = 0; i < ARRAY_LEN(passing) && !passes; i++)
-        passes =
-            i == 0 ? !*end->sqlstate : strncmp(end->sqlstate, passing[i], strlen(passing[i])) == 0;
-    if (passes)
-        return false;
-    lsn_t lsn = journal_appended(s->journal);
-    if (s->poison.lsn != lsn || strcmp(s->poison.sqlstate, end->sqlstate) != 0) {
-        s->poison.lsn = lsn;
-        memcpy(s->poison.sqlstate, end->sqlstate, sizeof s->poison.sqlstate);
-        s->poison.times = 0;
-    }
-    return ++s->poison.times >= POISON_TIMES;
-}
-
 // Turns *e into the final error when it does not pass by itself.
 static bool is_final(struct source *s, const struct session_end *end, struct err *e)
 {
@@ -108,14 +84,11 @@ static bool is_final(struct source *s, const struct session_end *end, struct err
     // be undone.
     if ((e->class == ERR_SOURCE || e->class == ERR_USAGE) && s->ever_live && end->refused)
         return false;
-    if (e->class == ERR_RETRY || (e->class == ERR_SOURCE && end->streamed_at && *end->sqlstate)) {
-        if (!is_poison(s, end))
+    bool again = e->class == ERR_DATA || (e->class == ERR_SOURCE && *end->sqlstate);
+    if (e->class == ERR_RETRY || (end->streamed_at && again)) {
+        if (!poison_met(&s->poison, end, e->class, journal_appended(s->journal)))
             return false;
-        struct err cause = *e;
-        err_set(e, ERR_DATA,
-                "slot %s: decoding fails again and again behind %X/%X: %.600s; remedy: mend the "
-                "cause on the server, then start again",
-                s->o.slot, LSN_ARG(s->poison.lsn), cause.text);
+        poison_explain(&s->poison, end, s->o.slot, e);
     }
     return true;
 }

@@ -20,6 +20,7 @@ struct source_options {
     bool messages; // logical messages (server 14+)
     bool create;   // create publication and slot when missing
     size_t batch_bytes;
+    lsn_t skip_to; // what is not read yet and commits before it is given up, once; 0: nothing
     int64_t row_bytes_max; // a larger row is an error of the data; at most 1 GiB, PostgreSQL's own
 };
 

@@ -133,11 +133,11 @@ static int publication_skipped(struct stream *s, struct err *e)
 {
     return err_set(e, ERR_SOURCE,
                    "slot %s: the server skips a publication that does not exist, or did not yet "
-                   "exist at this position of WAL, and would leave out its changes; remedy: drop "
-                   "the slot and start with a new journal directory and a slot made after the "
-                   "publication; or, to keep the slot, SELECT pg_replication_slot_advance('%s', "
-                   "pg_current_wal_lsn()) and start with a new journal directory",
-                   s->slot, s->slot);
+                   "exist at this position of WAL, and would leave out its changes; remedy: "
+                   "create it, then give up what was written before: --skip-to with what SELECT "
+                   "pg_current_wal_lsn() says (consumers get a gap marker); or drop the slot and "
+                   "start with a new journal directory",
+                   s->slot);
 }
 
 // Handles complete messages in libpq's memory until it has none, `budget` bytes are done, or -1.

@@ -38,6 +38,12 @@ bool transaction_open(const struct transaction *t)
     return t->open;
 }
 
+lsn_t transaction_in_work(const struct transaction *t, const char **ret_table)
+{
+    *ret_table = t->open && t->last_relid ? relations_name(t->o.relations, t->last_relid) : NULL;
+    return t->open ? t->begin.lsn : 0;
+}
+
 int64_t transaction_last_commit(const struct transaction *t)
 {
     return t->last_commit;
@@ -98,6 +104,7 @@ static int on_begin(struct transaction *t, const struct pgoutput_message *m, str
                        LSN_ARG(t->begin.lsn));
     t->open = true;
     t->begun = t->appended = false;
+    t->last_relid = 0;
     t->dropped = m->txn.lsn < t->drop_below;
     t->begin = (struct begin){
         .lsn = m->txn.lsn, .commit_time_us = m->txn.time + PG_EPOCH_US, .xid = m->txn.xid};
@@ -188,6 +195,7 @@ int transaction_message(struct transaction *t, struct slice payload, int64_t sen
     case PGOUTPUT_MESSAGE:
         return on_message(t, &m, send_time, e);
     case PGOUTPUT_RELATION:
+        t->last_relid = m.relation.relid;
         relations_see(t->o.relations, &m.relation, payload);
         return 0;
     case PGOUTPUT_TYPE:

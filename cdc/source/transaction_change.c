@@ -102,6 +102,7 @@ int transaction_row(struct transaction *t, const struct pgoutput_message *m, siz
                     char **owned, struct err *e)
 {
     struct table *table;
+    t->last_relid = m->row.relid;
     if (unlikely(relations_table(t->o.relations, m->row.relid, &table, e) != 0))
         return -1;
     begin_entry(t);
@@ -111,8 +112,7 @@ int transaction_row(struct transaction *t, const struct pgoutput_message *m, siz
     }
     if (unlikely((int64_t)bytes > t->o.source->row_bytes_max))
         return err_set(e, ERR_DATA,
-                       "table %s: a row of %zu bytes at %X/%X is larger than row_bytes_max (%lld); "
-                       "remedy: raise it, or exclude the large column",
+                       "table %s: a row of %zu bytes at %X/%X is larger than row-max (%lld)",
                        table->relation->table, bytes, LSN_ARG(t->begin.lsn),
                        (long long)t->o.source->row_bytes_max);
     if (unlikely(row_change(t, m, table, bytes, owned, e) != 0))

@@ -27,7 +27,7 @@ struct transaction {
     bool appended; // a part of the open one stands in the journal
     struct begin begin;
     struct buf origin;
-    uint32_t changed_relid; // of the last row, for messages
+    uint32_t last_relid; // of the open one's last row or relation; 0: none
     int64_t last_commit;
 
     struct journal_cut cut;
