@@ -158,7 +158,8 @@ static void put_begin(struct batch_builder *bb, bool continued)
         wire_uint(&m, 3, b->xid);
     if (b->origin.n) {
         wire_bytes(&m, 4, bb->origin.p, bb->origin.n);
-        wire_fixed64(&m, 5, b->origin_lsn);
+        if (b->origin_lsn)
+            wire_fixed64(&m, 5, b->origin_lsn);
     }
     if (continued)
         wire_uint(&m, 6, 1);

@@ -233,6 +233,18 @@ const struct option_info options[] = {
     {"Source", "messages", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(messages),
      .fallback = "off",
      .help = "Also logical messages (pg_logical_emit_message); PostgreSQL 14 and newer."},
+    {"Source", "streaming", "on|off", OPTION_BOOLEAN, COMMAND_RUN, FIELD(streaming),
+     .fallback = "on",
+     .help = "Receive large transactions while they are still open (PostgreSQL 14 and newer), so "
+             "that they are there soon after their commit. Nothing is passed on before that."},
+    {"Source", "spool-memory", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(spool_memory),
+     .fallback = "8MiB", .min = 64 * KIB, .max = 64 * GIB,
+     .help = "Open transactions are kept in memory up to this size together, then in files in the "
+             "folder spool of the journal's directory."},
+    {"Source", "spool-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(spool_size),
+     .fallback = "10GiB", .min = 64 * KIB, .max = 1024 * TIB,
+     .help = "When these files are larger, or their disk is full, reading goes on without "
+             "--streaming for an hour."},
     {"Source", "create", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(create), .fallback = "on",
      .help = "Create the publication and the slot when they are missing."},
     {"Source", "row-max", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(row_max), .fallback = "1GiB",

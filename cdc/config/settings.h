@@ -26,6 +26,9 @@ struct settings {
     struct strings exclude_columns;
     struct strings mask_columns;
     bool messages;
+    bool streaming;
+    int64_t spool_memory;
+    int64_t spool_size;
     bool create;
     int64_t row_max;
     char *skip_to; // an LSN, or NULL

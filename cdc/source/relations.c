@@ -3,29 +3,11 @@
 #include "base/log.h"
 #include "source/hiding.h"
 #include "source/publication.h"
-
-#include <uthash.h>
-
-struct entry_of_table {
-    struct table table;
-    struct buf wire; // the Relation message
-    char *name;      // quoted
-    bool resolved;
-    bool settled; // the same message again changes nothing
-    bool unknown; // whether it was a partition
-    UT_hash_handle hh;
-};
-
-struct named { // what else is known by OID: a type's name, the root of a partition
-    uint32_t oid;
-    char *text; // or NULL
-    UT_hash_handle hh;
-};
+#include "source/relation_map.h"
 
 struct relations {
     struct relations_options o;
-    struct entry_of_table *tables;
-    struct named *types;  // names from Type messages
+    struct relation_map map;
     struct named *roots;  // of partitions; kept over connections, and with the relation versions
     struct pgoutput wire; // scratch for decoding a kept message again
     struct seen_column columns[COLUMNS_MAX]; // scratch
@@ -36,37 +18,7 @@ struct relations {
     size_t hidden_count;
 };
 
-// ---- maps ----
-
-static struct named *named_find(struct named *map, uint32_t oid)
-{
-    struct named *n;
-    HASH_FIND(hh, map, &oid, sizeof oid, n);
-    return n;
-}
-
-static void named_set(struct named **map, uint32_t oid, const char *text)
-{
-    struct named *n = named_find(*map, oid);
-    if (!n) {
-        n = xcalloc(1, sizeof *n);
-        n->oid = oid;
-        HASH_ADD(hh, *map, oid, sizeof n->oid, n);
-    }
-    free(n->text);
-    n->text = text ? xstrdup(text) : NULL;
-}
-
-static void named_clear(struct named **map)
-{
-    struct named *n, *next;
-    HASH_ITER (hh, *map, n, next) {
-        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): HASH_DEL unlinked what was freed
-        HASH_DEL(*map, n);
-        free(n->text);
-        free(n);
-    }
-}
+// ---- what was said ----
 
 // The catalog of now must not decide about WAL of then: a partition that was detached or dropped
 // stays one of the table that made it wanted.
@@ -76,7 +28,7 @@ static void remember_root(struct relations *rs, uint32_t oid, const char *root)
     const struct named *old = named_find(rs->roots, oid);
     bool stays = old && o->table_count && source_wants(o, old->text, NULL);
     if (root && !stays)
-        named_set(&rs->roots, oid, root);
+        named_set(&rs->roots, oid, root, 0);
 }
 
 static const char *root_of(struct relations *rs, uint32_t oid)
@@ -85,33 +37,9 @@ static const char *root_of(struct relations *rs, uint32_t oid)
     return n ? n->text : NULL;
 }
 
-static struct entry_of_table *find(struct relations *rs, uint32_t relid)
-{
-    struct entry_of_table *t;
-    HASH_FIND(hh, rs->tables, &relid, sizeof relid, t);
-    return t;
-}
-
-static void free_map(struct table *t)
-{
-    if (t->map)
-        row_map_fini(t->map);
-    free(t->map);
-    t->map = NULL;
-}
-
 void relations_clear(struct relations *rs)
 {
-    struct entry_of_table *t, *next;
-    HASH_ITER (hh, rs->tables, t, next) {
-        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): HASH_DEL unlinked what was freed
-        HASH_DEL(rs->tables, t);
-        buf_free(&t->wire);
-        free(t->name);
-        free_map(&t->table);
-        free(t);
-    }
-    named_clear(&rs->types);
+    relation_map_clear(&rs->map);
     if (rs->o.lookup)
         lookup_forget_types(rs->o.lookup);
 }
@@ -140,36 +68,31 @@ void relations_free(struct relations *rs)
 
 const char *relations_name(struct relations *rs, uint32_t relid)
 {
-    struct entry_of_table *t = find(rs, relid);
+    const struct described *t = relation_map_find(&rs->map, relid);
     return t ? t->name : NULL;
 }
 
-void relations_see_type(struct relations *rs, uint32_t oid, const char *schema, const char *name)
+void relations_see_type(struct relations *rs, uint32_t oid, const char *schema, const char *name,
+                        uint32_t arrival)
 {
-    AUTO_BUF struct buf b = {0};
-    table_quote(&b, schema, name);
-    named_set(&rs->types, oid, buf_cstr(&b));
+    relation_map_see_type(&rs->map, oid, schema, name, arrival);
 }
 
-void relations_see(struct relations *rs, const struct pgoutput_relation *r, struct slice bytes)
+void relations_see(struct relations *rs, const struct pgoutput_relation *r, struct slice bytes,
+                   uint32_t arrival)
 {
-    struct entry_of_table *t = find(rs, r->relid);
-    if (!t) {
-        t = xcalloc(1, sizeof *t);
-        t->table.relid = r->relid;
-        HASH_ADD(hh, rs->tables, table.relid, sizeof t->table.relid, t);
-    } else if (t->resolved && t->settled && r->replica_identity != 'f' && t->wire.n == bytes.n &&
-               memcmp(t->wire.p, bytes.p, bytes.n) == 0) {
-        return; // said again: normal. (Under FULL the primary key may be another one; and the
-                // table may have become a partition of one that a glob names.)
-    }
-    buf_clear(&t->wire);
-    buf_put(&t->wire, bytes.p, bytes.n);
-    AUTO_BUF struct buf name = {0};
-    table_quote(&name, r->schema, r->name);
-    free(t->name);
-    t->name = xstrdup(buf_cstr(&name));
-    t->resolved = false;
+    relation_map_see(&rs->map, r, bytes, arrival);
+}
+
+void relations_replay(struct relations *rs)
+{
+    CHECK(!rs->map.streamed);
+    rs->map.streamed = true;
+}
+
+void relations_replayed(struct relations *rs)
+{
+    relation_map_merge(&rs->map);
 }
 
 // ---- columns ----
@@ -206,9 +129,9 @@ static bool fill_type(struct relations *rs, size_t i, const struct relation *lat
         c->json_class = type->json_class;
     } else {
         const struct column *old = column_named(latest, c->name);
-        struct named *name = named_find(rs->types, c->type_oid);
+        const char *name = relation_map_type(&rs->map, c->type_oid);
         known = old && old->type_oid == c->type_oid && !old->masked;
-        buf_puts(&text, known ? old->type : name && name->text ? name->text : "unknown");
+        buf_puts(&text, known ? old->type : name ? name : "unknown");
         c->kind = known ? old->kind : KIND_STRING;
         c->json_class = known ? old->json_class : JSON_CLASS_TEXT;
     }
@@ -385,7 +308,7 @@ static int look_up(struct relations *rs, uint32_t relid, const char *table,
 }
 
 // Whether the table globs want it, by its name or its root's; *ret_info is filled if asked for.
-static int find_wanted(struct relations *rs, struct entry_of_table *t, struct table_info *ret_info,
+static int find_wanted(struct relations *rs, struct described *t, struct table_info *ret_info,
                        struct err *e)
 {
     const struct source_options *o = rs->o.source;
@@ -408,10 +331,10 @@ static int find_wanted(struct relations *rs, struct entry_of_table *t, struct ta
     return 0;
 }
 
-static void fill_map(struct relations *rs, struct entry_of_table *t,
-                     const struct pgoutput_relation *r, size_t n)
+static void fill_map(struct relations *rs, struct described *t, const struct pgoutput_relation *r,
+                     size_t n)
 {
-    free_map(&t->table);
+    described_free_map(&t->table);
     t->table.map = xcalloc(1, sizeof *t->table.map);
     t->table.map->n = r->n;
     t->table.has_key = false;
@@ -477,8 +400,8 @@ static struct hiding hiding_of(struct relations *rs, const char *table, uint32_t
                            .latest = latest && latest->oid == oid ? latest : NULL};
 }
 
-static int make_table(struct relations *rs, struct entry_of_table *t,
-                      const struct pgoutput_relation *r, struct table_info *info, struct err *e)
+static int make_table(struct relations *rs, struct described *t, const struct pgoutput_relation *r,
+                      struct table_info *info, struct err *e)
 {
     size_t n;
     struct hiding h = hiding_of(rs, t->name, r->relid);
@@ -491,7 +414,7 @@ static int make_table(struct relations *rs, struct entry_of_table *t,
     return 0;
 }
 
-static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e)
+static int resolve(struct relations *rs, struct described *t, struct err *e)
 {
     struct pgoutput_message m;
     if (pgoutput_decode(&rs->wire, buf_slice(&t->wire), &m, e) != 0)
@@ -507,7 +430,7 @@ static int resolve(struct relations *rs, struct entry_of_table *t, struct err *e
 
 int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t, struct err *e)
 {
-    struct entry_of_table *t = find(rs, relid);
+    struct described *t = relation_map_find(&rs->map, relid);
     if (unlikely(!t))
         return err_set(e, ERR_DATA, "a change of table OID %u, which was not described before it",
                        relid);

@@ -35,9 +35,16 @@ struct relations *relations_new(const struct relations_options *o);
 void relations_free(struct relations *rs);
 // A new connection: nothing that was said before holds.
 void relations_clear(struct relations *rs);
-// A Relation message, decoded and as bytes.
-void relations_see(struct relations *rs, const struct pgoutput_relation *r, struct slice bytes);
-void relations_see_type(struct relations *rs, uint32_t oid, const char *schema, const char *name);
+// A Relation message, decoded and as bytes. arrival: counts these and Type messages on the
+// connection.
+void relations_see(struct relations *rs, const struct pgoutput_relation *r, struct slice bytes,
+                   uint32_t arrival);
+void relations_see_type(struct relations *rs, uint32_t oid, const char *schema, const char *name,
+                        uint32_t arrival);
+// What is seen from here on was said inside of a streamed transaction, whose changes come now; up
+// to relations_replayed, or relations_clear.
+void relations_replay(struct relations *rs);
+void relations_replayed(struct relations *rs);
 // The table of a change; its relation version is made, with a look-up if need be, at first use.
 // ERR_DATA: the stream never described this relid. ERR_USAGE: a key column is excluded or masked.
 int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t,

@@ -18,6 +18,7 @@ struct session {
     uint32_t timeline;
     lsn_t skip_from;  // with skip_to still to be done: where the journal ends; else 0
     lsn_t server_lsn; // where the server's WAL ends
+    bool streaming;   // this connection sends transactions while they are open
     struct ack ack;
     struct stream stream;
 };
@@ -229,23 +230,32 @@ static int start_failed(struct session *s, struct err *e)
     return err_wrap(e, "slot %s: ", slot);
 }
 
+// 1: whole transactions, in commit order. The others have what streaming needs.
+static int protocol(const struct session *s)
+{
+    int v = s->c->version;
+    return !s->streaming ? 1 : v >= 160000 ? 4 : v >= 150000 ? 3 : 2;
+}
+
 static int start(struct session *s, lsn_t from, struct err *e)
 {
     const struct source_options *o = s->o->source;
+    s->streaming = s->c->version >= 140000 && transaction_streams(s->o->transaction);
     AUTO_BUF struct buf sql = {0}, names = {0};
     for (size_t i = 0; i < o->publication_count; i++) {
         if (i)
             buf_putc(&names, ',');
         sql_identifier(&names, o->publications[i]);
     }
-    // Protocol 1: whole transactions, in commit order.
     buf_printf(&sql,
-               "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (\"proto_version\" '1', "
+               "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (\"proto_version\" '%d', "
                "\"publication_names\" ",
-               o->slot, LSN_ARG(from));
+               o->slot, LSN_ARG(from), protocol(s));
     sql_literal(&sql, buf_cstr(&names));
     if (o->messages && s->c->version >= 140000)
         buf_puts(&sql, ", \"messages\" 'on'");
+    if (s->streaming)
+        buf_puts(&sql, ", \"streaming\" 'on'");
     buf_putc(&sql, ')');
     AUTO_RESULT PGresult *r = NULL;
     if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "%s", buf_cstr(&sql)) != 0)
@@ -336,8 +346,9 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
         .health = s->o->health,
     };
     transaction_start(s->o->transaction, &s->ack);
-    log_info("streaming", "slot=%s lsn=%X/%X server=%d.%d timeline=%u", s->stream.slot,
-             LSN_ARG(from), s->c->version / 10000, s->c->version % 10000, s->timeline);
+    log_info("streaming", "slot=%s lsn=%X/%X server=%d.%d timeline=%u open-transactions=%s",
+             s->stream.slot, LSN_ARG(from), s->c->version / 10000, s->c->version % 10000,
+             s->timeline, s->streaming ? "streamed" : "held-back");
     health_set(s->o->health, HEALTH_LIVE, "streaming");
     s->o->waiter->tick = tick;
     s->o->waiter->arg = s;

@@ -17,8 +17,12 @@ struct source_options {
     size_t exclude_column_count;
     char *const *mask_columns; // globs: stored as "****"
     size_t mask_column_count;
-    bool messages; // logical messages (server 14+)
-    bool create;   // create publication and slot when missing
+    bool messages;          // logical messages (server 14+)
+    bool streaming;         // large transactions are sent while they are open (server 14+)
+    const char *spool_base; // an existing folder; they are kept in its folder `spool`, once their
+    size_t spool_memory;    // memory is full (0: unlimited)
+    uint64_t spool_bytes;   // limit of that folder (0: unlimited)
+    bool create;            // create publication and slot when missing
     size_t batch_bytes;
     lsn_t skip_to; // what is not read yet and commits before it is given up, once; 0: nothing
     int64_t row_bytes_max; // a larger row is an error of the data; at most 1 GiB, PostgreSQL's own

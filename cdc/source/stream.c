@@ -140,14 +140,16 @@ static int publication_skipped(struct stream *s, struct err *e)
                    s->slot);
 }
 
-// Handles complete messages in libpq's memory until it has none, `budget` bytes are done, or -1.
+// Handles complete messages in libpq's memory until it has none, a streamed transaction is to be
+// replayed, `budget` bytes are done, or -1.
 static int take_messages(struct loop *l, size_t budget, size_t *ret_bytes, struct err *e)
 {
     PGconn *pg = l->s->c->pg;
     size_t bytes = 0;
     int n = 0;
     char *p;
-    while (bytes < budget && (n = PQgetCopyData(pg, &p, 1)) > 0) {
+    while (bytes < budget && !transaction_replaying(l->s->transaction) &&
+           (n = PQgetCopyData(pg, &p, 1)) > 0) {
         bool skipped = l->s->c->publication_skipped; // noted in front of this one
         int r = unlikely(skipped) ? publication_skipped(l->s, e) : on_frame(l, &p, (size_t)n, e);
         PQfreemem(p);
@@ -187,22 +189,29 @@ static bool has_room(struct loop *l)
     return room;
 }
 
-// Reads until nothing complete is left, or the turn's budget is used up.
+// Reads until nothing complete is left, or the turn's budget is used up. What a streamed
+// transaction left in its spool comes before anything else; a connection that is lost meanwhile is
+// noticed behind it: all of it is here.
 static int read_turn(struct loop *l, struct err *e)
 {
+    struct transaction *t = l->s->transaction;
     size_t turn = 0, bytes;
     l->drained = false;
     while (turn < TURN_BYTES && has_room(l)) {
-        if (take_messages(l, ROOM_BYTES, &bytes, e) != 0)
+        bool replay = transaction_replaying(t);
+        if (replay ? transaction_replay(t, ROOM_BYTES, &bytes, e)
+                   : take_messages(l, ROOM_BYTES, &bytes, e))
             return -1;
         turn += bytes;
-        if (bytes >= ROOM_BYTES)
+        if (replay || bytes >= ROOM_BYTES || transaction_replaying(t))
             continue;
         if (!PQconsumeInput(l->s->c->pg))
             return connection_error(l->s->c, NULL, e);
         if (take_messages(l, ROOM_BYTES, &bytes, e) != 0)
             return -1;
         turn += bytes;
+        if (transaction_replaying(t))
+            continue;
         if (bytes == 0 || reading_enough(&l->reading, PQsocket(l->s->c->pg), bytes)) {
             l->drained = true;
             l->left = bytes != 0;
@@ -260,8 +269,9 @@ static int64_t settle(struct loop *l)
         transaction_progress(s->transaction, progress);
     lsn_t watermark = journal_watermark(s->journal), held = gate(s);
     lsn_t flushed = ack_status(s->ack, watermark, held, now);
-    if (flushed)
-        (void)send_status(s, flushed); // a failure shows when the connection is read
+    // A failure shows when the connection is read; which flushes too, but for during a replay.
+    if (flushed && send_status(s, flushed) == 0 && transaction_replaying(s->transaction))
+        (void)PQflush(s->c->pg);
     return ack_deadline(s->ack, watermark, held, open);
 }
 

@@ -17,6 +17,7 @@ struct transaction *transaction_new(const struct transaction_options *o)
     t->dropped_count =
         metric_new(METRIC_COUNTER, "rowcast_transactions_repeated_total",
                    "Transactions that the server sent again and that were dropped.", "", 1);
+    transaction_stream_init(t);
     return t;
 }
 
@@ -24,6 +25,7 @@ void transaction_free(struct transaction *t)
 {
     if (!t)
         return;
+    transaction_stream_fini(t);
     batch_builder_free(t->builder);
     buf_free(&t->origin);
     buf_free(&t->scratch);
@@ -97,7 +99,7 @@ static void ended(struct transaction *t, lsn_t end_lsn)
     transaction_append_full(t);
 }
 
-static int on_begin(struct transaction *t, const struct pgoutput_message *m, struct err *e)
+int transaction_begin(struct transaction *t, const struct pgoutput_message *m, struct err *e)
 {
     if (t->open)
         return err_set(e, ERR_DATA, "transaction %X/%X begins inside of %X/%X", LSN_ARG(m->txn.lsn),
@@ -116,22 +118,27 @@ static int on_begin(struct transaction *t, const struct pgoutput_message *m, str
     return 0;
 }
 
+int transaction_end(struct transaction *t, lsn_t end_lsn, struct err *e)
+{
+    if (t->dropped) {
+        t->open = false;
+        metric_add(t->dropped_count, 1);
+        // It counts as received, but is settled already.
+        ack_end(t->ack, end_lsn, true);
+        return 0;
+    }
+    if (unlikely(t->cut_state == CUT_COMPARE)) // it ended before the change where it was cut
+        return transaction_compare_differs(t, e);
+    ended(t, end_lsn);
+    return 0;
+}
+
 static int on_commit(struct transaction *t, const struct pgoutput_message *m, struct err *e)
 {
     if (!t->open || m->txn.lsn != t->begin.lsn)
         return err_set(e, ERR_DATA, "commit of transaction %X/%X, which is not open",
                        LSN_ARG(m->txn.lsn));
-    if (t->dropped) {
-        t->open = false;
-        metric_add(t->dropped_count, 1);
-        // It counts as received, but is settled already.
-        ack_end(t->ack, m->txn.end_lsn, true);
-        return 0;
-    }
-    if (unlikely(t->cut_state == CUT_COMPARE)) // it ended before the change where it was cut
-        return transaction_compare_differs(t, e);
-    ended(t, m->txn.end_lsn);
-    return 0;
+    return transaction_end(t, m->txn.end_lsn, e);
 }
 
 // Outside of any transaction: one of its own, which ends where its record does.
@@ -171,8 +178,8 @@ static int outside(const struct pgoutput_message *m, struct err *e)
     return err_set(e, ERR_DATA, "pgoutput message '%c' outside of a transaction", m->kind);
 }
 
-int transaction_message(struct transaction *t, struct slice payload, int64_t send_time,
-                        char **owned, struct err *e)
+int transaction_decode(struct transaction *t, struct slice payload, uint32_t arrival,
+                       int64_t send_time, char **owned, struct err *e)
 {
     struct pgoutput_message m;
     if (unlikely(pgoutput_decode(&t->wire, payload, &m, e) != 0))
@@ -189,17 +196,17 @@ int transaction_message(struct transaction *t, struct slice payload, int64_t sen
             return outside(&m, e);
         return t->dropped ? 0 : transaction_truncate(t, &m.truncate, payload.n, e);
     case PGOUTPUT_BEGIN:
-        return on_begin(t, &m, e);
+        return transaction_begin(t, &m, e);
     case PGOUTPUT_COMMIT:
         return on_commit(t, &m, e);
     case PGOUTPUT_MESSAGE:
         return on_message(t, &m, send_time, e);
     case PGOUTPUT_RELATION:
         t->last_relid = m.relation.relid;
-        relations_see(t->o.relations, &m.relation, payload);
+        relations_see(t->o.relations, &m.relation, payload, arrival);
         return 0;
     case PGOUTPUT_TYPE:
-        relations_see_type(t->o.relations, m.type.oid, m.type.schema, m.type.name);
+        relations_see_type(t->o.relations, m.type.oid, m.type.schema, m.type.name, arrival);
         return 0;
     case PGOUTPUT_ORIGIN:
         if (!t->open || t->begun)
@@ -209,11 +216,25 @@ int transaction_message(struct transaction *t, struct slice payload, int64_t sen
         t->begin.origin_lsn = m.origin.lsn;
         return 0;
     case PGOUTPUT_STREAM_ABORT:
-        return 0; // 18 sends it unasked, of a transaction that we never heard of
+        return transaction_stream_abort(t, &m, e);
+    case PGOUTPUT_STREAM_START:
+        return transaction_stream_start(t, &m, e);
+    case PGOUTPUT_STREAM_COMMIT:
+        return transaction_stream_commit(t, &m, e);
     default:
         return err_set(e, ERR_DATA,
-                       "pgoutput message '%c' (streaming or two-phase), which was not asked for; "
+                       "pgoutput message '%c' (of two-phase commit), which was not asked for; "
                        "remedy: use a slot of its own for rowcast",
                        m.kind);
     }
+}
+
+int transaction_message(struct transaction *t, struct slice payload, int64_t send_time,
+                        char **owned, struct err *e)
+{
+    CHECK(!t->stream.replay);
+    if (t->stream.segment)
+        return transaction_segment(t, payload, e);
+    bool describes = payload.n && (*payload.p == PGOUTPUT_RELATION || *payload.p == PGOUTPUT_TYPE);
+    return transaction_decode(t, payload, describes ? ++t->arrivals : 0, send_time, owned, e);
 }

@@ -25,6 +25,14 @@ void transaction_lost(struct transaction *t);
 // it is encoded, and set to NULL, for it exists often enough as it is.
 int transaction_message(struct transaction *t, struct slice payload, int64_t send_time,
                         char **owned, struct err *e) MUST_CHECK;
+// Whether streaming is wanted of the next connection: not while a spool had no room lately.
+bool transaction_streams(const struct transaction *t);
+// A streamed transaction was committed and is not in the journal yet: before anything else of the
+// connection comes transaction_replay, until this is false.
+bool transaction_replaying(const struct transaction *t);
+// Replays about `budget` bytes of it. -1: as transaction_message.
+int transaction_replay(struct transaction *t, size_t budget, size_t *ret_bytes,
+                       struct err *e) MUST_CHECK;
 // A keepalive's position was read: whatever was cut and lies before it does not come again.
 void transaction_passed(struct transaction *t, lsn_t lsn);
 // The socket is drained: what is whole goes to the journal.

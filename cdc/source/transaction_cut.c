@@ -29,6 +29,7 @@ void transaction_lost(struct transaction *t)
         t->cut_state = CUT_PENDING;
     }
     t->open = t->appended = t->begun = false;
+    transaction_stream_lost(t);
     relations_clear(t->o.relations);
 }
 

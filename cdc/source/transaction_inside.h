@@ -1,9 +1,11 @@
 // What the parts of the transaction know of each other: transaction.c (begin, end, batches),
-// transaction_change.c (rows, truncates and messages become entries) and transaction_cut.c (one
-// that a lost connection cut comes again).
+// transaction_change.c (rows, truncates and messages become entries), transaction_stream.c (those
+// that come before they are committed) and transaction_cut.c (one that a lost connection cut comes
+// again).
 #pragma once
 
 #include "proto/row.h"
+#include "source/spool.h"
 #include "source/transaction.h"
 
 enum cut_state {
@@ -29,6 +31,17 @@ struct transaction {
     struct buf origin;
     uint32_t last_relid; // of the open one's last row or relation; 0: none
     int64_t last_commit;
+    uint32_t arrivals; // of Relation and Type messages
+
+    struct {
+        char *dir;
+        struct spools *spools;
+        struct spool *segment; // between Stream Start and Stream Stop
+        struct spool *replay;  // of the open transaction, whose Stream Commit came
+        lsn_t end_lsn;         // of that
+        int64_t again_at;      // not streamed before: a spool failed
+        struct metric *count, *aborts, *subaborts, *fallbacks;
+    } stream;
 
     struct journal_cut cut;
     enum cut_state cut_state;
@@ -53,6 +66,31 @@ int transaction_truncate(struct transaction *t, const struct pgoutput_truncate *
                          struct err *e) MUST_CHECK;
 int transaction_logical_message(struct transaction *t, const struct pgoutput_message *m,
                                 struct err *e) MUST_CHECK;
+
+// ---- begin and end ----
+
+// A Begin, or a Stream Commit: lsn, time and xid.
+int transaction_begin(struct transaction *t, const struct pgoutput_message *m,
+                      struct err *e) MUST_CHECK;
+// The open transaction is whole.
+int transaction_end(struct transaction *t, lsn_t end_lsn, struct err *e) MUST_CHECK;
+// A message outside of any part. arrival: of a Relation or Type message.
+int transaction_decode(struct transaction *t, struct slice payload, uint32_t arrival,
+                       int64_t send_time, char **owned, struct err *e) MUST_CHECK;
+
+// ---- streamed transactions ----
+
+void transaction_stream_init(struct transaction *t);
+void transaction_stream_fini(struct transaction *t);
+void transaction_stream_lost(struct transaction *t);
+int transaction_stream_start(struct transaction *t, const struct pgoutput_message *m,
+                             struct err *e) MUST_CHECK;
+int transaction_stream_abort(struct transaction *t, const struct pgoutput_message *m,
+                             struct err *e) MUST_CHECK;
+int transaction_stream_commit(struct transaction *t, const struct pgoutput_message *m,
+                              struct err *e) MUST_CHECK;
+// A message of a part, Stream Stop too.
+int transaction_segment(struct transaction *t, struct slice payload, struct err *e) MUST_CHECK;
 
 // ---- what was cut ----
 

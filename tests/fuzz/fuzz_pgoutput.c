@@ -39,10 +39,10 @@ static void on_message(struct relations *rs, const struct pgoutput_message *m, s
     switch (m->kind) {
     case PGOUTPUT_RELATION:
         if (m->subxid == 0) // a kept message is decoded outside of any segment
-            relations_see(rs, &m->relation, bytes);
+            relations_see(rs, &m->relation, bytes, 0);
         break;
     case PGOUTPUT_TYPE:
-        relations_see_type(rs, m->type.oid, m->type.schema, m->type.name);
+        relations_see_type(rs, m->type.oid, m->type.schema, m->type.name, 0);
         break;
     case PGOUTPUT_INSERT:
     case PGOUTPUT_UPDATE:
