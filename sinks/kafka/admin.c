@@ -153,14 +153,14 @@ int admin_partitions(rd_kafka_t *rk, rd_kafka_topic_t *topic, int timeout_ms, in
 // ---- creating ----
 
 static rd_kafka_NewTopic_t *new_topic(const struct kafka_options *o, const char *name,
-                                      bool position, struct err *e)
+                                      enum topic_use use, struct err *e)
 {
     char why[256];
-    rd_kafka_NewTopic_t *t = rd_kafka_NewTopic_new(name, position ? 1 : o->partitions,
+    rd_kafka_NewTopic_t *t = rd_kafka_NewTopic_new(name, use == TOPIC_CHANGES ? o->partitions : 1,
                                                    o->replication_factor, why, sizeof why);
     if (!t) {
         err_set(e, ERR_KAFKA, "topic %s cannot be created: %s", name, why);
-    } else if (position) {
+    } else if (use == TOPIC_POSITION) {
         // Small segments: only closed ones are compacted, and all of it is read at each start.
         static const char *const configs[][2] = {{"cleanup.policy", "compact"},
                                                  {"segment.bytes", "1048576"},
@@ -197,10 +197,10 @@ static int refused(const char *name, rd_kafka_resp_err_t code, const char *text,
     }
 }
 
-int admin_create(rd_kafka_t *rk, const struct kafka_options *o, const char *name, bool position,
-                 bool dry, int timeout_ms, struct err *e)
+int admin_create(rd_kafka_t *rk, const struct kafka_options *o, const char *name,
+                 enum topic_use use, bool dry, int timeout_ms, struct err *e)
 {
-    rd_kafka_NewTopic_t *t = new_topic(o, name, position, e);
+    rd_kafka_NewTopic_t *t = new_topic(o, name, use, e);
     if (!t)
         return -1;
     char why[256];
@@ -243,34 +243,38 @@ static int await(rd_kafka_t *rk, struct topic_facts *t, int timeout_ms, struct e
 }
 
 static int make_missing(rd_kafka_t *rk, const struct kafka_options *o, struct topic_facts *t,
-                        bool position, int timeout_ms, struct err *e)
+                        int timeout_ms, struct err *e)
 {
+    static const char *const needs[] = {
+        [TOPIC_CHANGES] = "",
+        [TOPIC_EVENTS] = " --partitions 1",
+        [TOPIC_POSITION] = " --partitions 1 --config cleanup.policy=compact",
+    };
     if (o->create_topics) {
-        if (admin_create(rk, o, t->name, position, false, timeout_ms, e) != 0 ||
+        if (admin_create(rk, o, t->name, t->use, false, timeout_ms, e) != 0 ||
             await(rk, t, timeout_ms, e) != 0 || admin_describe(rk, t, 1, timeout_ms, e) != 0)
             return -1;
         t->state = TOPIC_READY; // whatever the describing broker has heard of it
         return 0;
     }
     // Asking for it creates it where the broker does so by itself; its position must be compacted.
-    if (!position && look_up(rk, t, timeout_ms, e) == 0)
+    if (t->use != TOPIC_POSITION && look_up(rk, t, timeout_ms, e) == 0)
         return 0;
     return err_set(e, ERR_KAFKA,
                    "topic %s is missing and rowcast is told not to create topics: create it "
                    "(kafka-topics --create --topic %s%s), or let rowcast do it",
-                   t->name, t->name,
-                   position ? " --partitions 1 --config cleanup.policy=compact" : "");
+                   t->name, t->name, needs[t->use]);
 }
 
 int admin_prepare(rd_kafka_t *rk, const struct kafka_options *o, struct topic_facts *t, size_t n,
-                  bool position, int timeout_ms, struct err *e)
+                  int timeout_ms, struct err *e)
 {
     if (admin_describe(rk, t, n, timeout_ms, e) != 0)
         return -1;
     for (size_t i = 0; i < n; i++) {
         int r = 0;
         if (t[i].state == TOPIC_MISSING)
-            r = make_missing(rk, o, &t[i], position, timeout_ms, e);
+            r = make_missing(rk, o, &t[i], timeout_ms, e);
         else if (t[i].state == TOPIC_UNKNOWN)
             r = look_up(rk, &t[i], timeout_ms, e);
         if (r != 0)

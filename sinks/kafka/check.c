@@ -40,14 +40,14 @@ static int reach(rd_kafka_t *rk, struct client *c, struct findings *f)
     return 0;
 }
 
-static void report_limit(struct findings *f, const struct topic_facts *t, bool position)
+static void report_limit(struct findings *f, const struct topic_facts *t)
 {
     if (!t->limit_known)
         buf_printf(f->out,
                    "warn: topic %s: its configuration may not be read, so records over its limit "
                    "are found only when it refuses them; remedy: allow this user DescribeConfigs\n",
                    t->name);
-    else if (position && (!t->compacted || t->deleted))
+    else if (t->use == TOPIC_POSITION && (!t->compacted || t->deleted))
         buf_printf(f->out,
                    "warn: topic %s: it is not compacted, so Kafka may delete the position; remedy: "
                    "kafka-configs --alter --entity-type topics --entity-name %s --add-config "
@@ -58,13 +58,13 @@ static void report_limit(struct findings *f, const struct topic_facts *t, bool p
 }
 
 static void check_topic(rd_kafka_t *rk, const struct kafka_options *o, struct topic_facts *t,
-                        bool position, struct findings *f)
+                        struct findings *f)
 {
     struct err e = {0};
     char object[TOPIC_NAME_MAX + 16];
     snprintf(object, sizeof object, "topic %s", t->name);
     if (t->state == TOPIC_READY) {
-        report_limit(f, t, position);
+        report_limit(f, t);
     } else if (t->state == TOPIC_UNKNOWN) {
         fail(f, object, &t->why);
     } else if (!o->create_topics) {
@@ -72,7 +72,7 @@ static void check_topic(rd_kafka_t *rk, const struct kafka_options *o, struct to
                 "missing, and rowcast is told not to create topics; remedy: create it, or let "
                 "rowcast do it");
         fail(f, object, &e);
-    } else if (admin_create(rk, o, t->name, position, true, CHECK_MS, &e) != 0) {
+    } else if (admin_create(rk, o, t->name, t->use, true, CHECK_MS, &e) != 0) {
         fail(f, object, &e);
     } else {
         ok(f, object, "missing, will be created");
@@ -128,17 +128,25 @@ static size_t own_topic(const struct kafka_options *o, const char *name, struct 
 static int check_topics(rd_kafka_t *rk, const struct kafka_options *o, char *const *tables,
                         size_t table_count, struct findings *f, struct err *e)
 {
-    char **topics = xcalloc(table_count + 2, sizeof *topics);
-    struct topic_facts *facts = xcalloc(table_count + 2, sizeof *facts);
+    static const struct {
+        const char *name;
+        enum topic_use use;
+    } own[] = {{"position", TOPIC_POSITION}, {"event", TOPIC_EVENTS}, {"message", TOPIC_CHANGES}};
+    char **topics = xcalloc(table_count + ARRAY_LEN(own), sizeof *topics);
+    struct topic_facts *facts = xcalloc(table_count + ARRAY_LEN(own), sizeof *facts);
     struct topic_names *names = topic_names_new();
-    size_t positions = own_topic(o, "position", names, topics, f), n = positions;
-    n += own_topic(o, "message", names, topics + n, f);
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        facts[n].use = own[i].use;
+        n += own_topic(o, own[i].name, names, topics + n, f);
+    }
+    facts[n].use = TOPIC_CHANGES;
     n += table_topics(o, tables, table_count, names, topics + n, f);
     for (size_t i = 0; i < n; i++)
         facts[i].name = topics[i];
     int r = admin_describe(rk, facts, n, CHECK_MS, e);
     for (size_t i = 0; i < n && r == 0; i++)
-        check_topic(rk, o, &facts[i], i < positions, f);
+        check_topic(rk, o, &facts[i], f);
     for (size_t i = 0; i < n; i++)
         free(topics[i]);
     topic_names_free(names);

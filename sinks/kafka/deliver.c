@@ -91,11 +91,19 @@ static int route_make(struct kafka *k, uint32_t id, struct err *e)
     return 0;
 }
 
-// The topic of a change, NULL on failure; *ret_route is NULL for a logical message.
+// Whether an entry becomes a record.
+static bool is_sent(const struct entry *entry)
+{
+    return entry->kind == ENTRY_CHANGE || entry->kind == ENTRY_SNAPSHOT || entry->kind == ENTRY_GAP;
+}
+
+// The topic of an entry, NULL on failure; *ret_route is NULL for what is of no table.
 static struct topic *find_topic(struct kafka *k, const struct entry *entry,
                                 const struct route **ret_route, struct err *e)
 {
     *ret_route = NULL;
+    if (entry->kind != ENTRY_CHANGE)
+        return k->event_topic;
     if (entry->op == OP_MESSAGE)
         return k->message_topic;
     if (entry->relation > RELATION_IDS_MAX) {
@@ -116,7 +124,7 @@ static int prepare_topics(struct kafka *k, const struct batch *b, struct err *e)
     for (size_t i = k->next; i < b->entry_count; i++) {
         const struct route *route;
         struct err later; // said when that change is reached
-        if (b->entries[i].kind != ENTRY_CHANGE)
+        if (!is_sent(&b->entries[i]))
             continue;
         struct topic *t = find_topic(k, &b->entries[i], &route, &later);
         if (t && (!t->handle || t->stale) && !t->wanted) {
@@ -128,10 +136,11 @@ static int prepare_topics(struct kafka *k, const struct batch *b, struct err *e)
     n = 0;
     for (struct topic *t = k->topics; t; t = t->next) {
         if (t->wanted)
-            facts[n++].name = t->name;
+            facts[n++] = (struct topic_facts){
+                .name = t->name, .use = t == k->event_topic ? TOPIC_EVENTS : TOPIC_CHANGES};
         t->wanted = false;
     }
-    if (admin_prepare(k->producer, &k->o, facts, n, false, REQUEST_MS, e) != 0)
+    if (admin_prepare(k->producer, &k->o, facts, n, REQUEST_MS, e) != 0)
         return -1;
     client_answered(&k->client);
     for (size_t i = 0; i < n; i++) {
@@ -223,8 +232,8 @@ static enum send_result held_by(struct kafka *k, const struct err *e)
     return SEND_HELD;
 }
 
-static enum send_result send_change(struct kafka *k, const struct batch *b,
-                                    const struct entry *entry, int64_t time_ms)
+static enum send_result send_entry(struct kafka *k, const struct batch *b,
+                                   const struct entry *entry, int64_t time_ms)
 {
     const struct route *route;
     struct err e;
@@ -236,18 +245,19 @@ static enum send_result send_change(struct kafka *k, const struct batch *b,
     if (k->broken)
         return SEND_BROKEN;
     struct record records[RECORDS_MAX];
-    int n = encoder_change(&k->encoder, b, entry, route ? route->relation : NULL,
-                           route ? &route->key : NULL, records, &e);
+    int n = entry->kind == ENTRY_CHANGE
+                ? encoder_change(&k->encoder, b, entry, route ? route->relation : NULL,
+                                 route ? &route->key : NULL, records, &e)
+                : encoder_event(&k->encoder, b, entry, records, &e);
     if (n < 0)
         return held_by(k, &e);
-    bool everywhere = entry->op == OP_TRUNCATE;
+    bool everywhere = entry->op == OP_TRUNCATE || entry->kind == ENTRY_GAP;
     if (everywhere && admin_partitions(k->producer, t->handle, REQUEST_MS, &n, &e) != 0)
         return held_by(k, &e);
     for (; k->sent < n; k->sent++) {
         const struct record *r = &records[everywhere ? 0 : k->sent];
         if (unlikely(r->key.n + r->value.n + HEADERS_BYTES_MAX > t->bytes_max) &&
-            check_size(t, r, (struct position){k->encoder.context.begin.lsn, entry->ordinal}, &e) !=
-                0)
+            check_size(t, r, batch_entry_position(b, entry, &k->encoder.context.begin), &e) != 0)
             return held_by(k, &e);
         rd_kafka_resp_err_t code =
             produce(k, t, everywhere ? k->sent : RD_KAFKA_PARTITION_UA, r, time_ms);
@@ -260,23 +270,22 @@ static enum send_result send_change(struct kafka *k, const struct batch *b,
 enum send_result deliver(struct kafka *k)
 {
     const struct batch *b = k->flight->batch;
+    const struct begin *begin = &k->encoder.context.begin;
+    struct cursor latest = journal_latest(k->journal);
     int64_t now_us = clock_wall_us(), time_ms = 0;
+    encoder_identify(&k->encoder, latest.stream_id, latest.timeline);
     for (; k->next < b->entry_count; k->next++, k->sent = 0) {
         const struct entry *entry = &b->entries[k->next];
         if (entry->kind == ENTRY_BEGIN) {
-            struct cursor latest = journal_latest(k->journal);
-            encoder_begin(&k->encoder, b, entry, latest.stream_id, latest.timeline);
+            encoder_begin(&k->encoder, b, entry);
             time_ms = 0;
         }
-        if (entry->kind != ENTRY_CHANGE)
+        if (!is_sent(entry) || position_cmp(batch_entry_position(b, entry, begin), k->skip) <= 0)
             continue;
-        const struct begin *begin = &k->encoder.context.begin;
-        struct position at = {begin->lsn, entry->ordinal};
-        if (position_cmp(at, k->skip) <= 0)
-            continue;
-        if (time_ms == 0)
-            time_ms = record_time(begin->commit_time_us, now_us);
-        enum send_result r = send_change(k, b, entry, time_ms);
+        bool outside = entry->kind == ENTRY_SNAPSHOT || entry->kind == ENTRY_GAP;
+        if (time_ms == 0 && !outside) // of rows that a snapshot read there may be none
+            time_ms = record_time(begin->commit_time_us ? begin->commit_time_us : now_us, now_us);
+        enum send_result r = send_entry(k, b, entry, outside ? now_us / 1000 : time_ms);
         if (r != SEND_DONE)
             return r;
     }

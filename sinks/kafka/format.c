@@ -40,11 +40,30 @@ static int protobuf_value(struct buf *out, const struct json_context *x, const s
     return 0;
 }
 
+static void protobuf_event_key(struct buf *out, struct slice table)
+{
+    if (table.p)
+        wire_bytes(out, 1, table.p, table.n); // EventKey.table
+}
+
+// The Entry as it stands in the batch.
+static int protobuf_event(struct buf *out, const struct json_context *x, const struct batch *b,
+                          const struct entry *entry, struct err *e)
+{
+    (void)x;
+    (void)e;
+    struct slice body = entry_body(b, entry);
+    wire_bytes(out, entry->kind, body.p, body.n);
+    return 0;
+}
+
 const struct format format_protobuf = {
     .name = "protobuf",
     .key = protobuf_key,
     .message_key = protobuf_message_key,
+    .event_key = protobuf_event_key,
     .value = protobuf_value,
+    .event = protobuf_event,
 };
 
 // ---- JSON ----
@@ -76,9 +95,30 @@ static int json_value(struct buf *out, const struct json_context *x, const struc
     return json_change(out, x, b, entry, e);
 }
 
+static void json_event_key(struct buf *out, struct slice table)
+{
+    buf_puts(out, table.p ? "{\"table\":" : "{");
+    if (table.p)
+        json_string(out, (const char *)table.p, table.n);
+    buf_putc(out, '}');
+}
+
+static int json_event(struct buf *out, const struct json_context *x, const struct batch *b,
+                      const struct entry *entry, struct err *e)
+{
+    (void)e;
+    if (entry->kind == ENTRY_SNAPSHOT)
+        json_snapshot_mark(out, x, b, entry);
+    else
+        json_gap(out, x, b, entry);
+    return 0;
+}
+
 const struct format format_json = {
     .name = "json",
     .key = json_key,
     .message_key = json_message_key,
+    .event_key = json_event_key,
     .value = json_value,
+    .event = json_event,
 };

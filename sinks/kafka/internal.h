@@ -78,7 +78,7 @@ struct kafka {
     struct position skip;  // the consumer has what is at or below
     struct encoder encoder;
     struct topic_names *names;
-    struct topic *topics, *message_topic, *position_topic;
+    struct topic *topics, *message_topic, *event_topic, *position_topic;
     struct route **routes; // by relation id
     size_t route_cap;
 

@@ -94,7 +94,7 @@ static void on_report(void *arg, const rd_kafka_message_t *m)
 static void on_done(void *arg, const struct batch *b)
 {
     struct kafka *k = arg;
-    if (b->change_count && b->commit_time_us)
+    if (b->change_count && b->commit_time_us && !(b->flags & BATCH_ASIDE))
         histogram_observe(k->metrics.commit_to_sink, clock_age_us(b->commit_time_us));
     if (b->commit_time_us)
         k->seen_commit_us = b->commit_time_us;
@@ -401,6 +401,7 @@ static int set_up(struct kafka *k, struct err *e)
 {
     if (client_check_properties(&k->o, e) != 0 ||
         own_topic(k, "position", &k->position_topic, e) != 0 ||
+        own_topic(k, "event", &k->event_topic, e) != 0 ||
         own_topic(k, "message", &k->message_topic, e) != 0)
         return -1;
     k->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

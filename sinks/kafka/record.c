@@ -110,14 +110,18 @@ void encoder_free(struct encoder *x)
         buf_free(bufs[i]);
 }
 
-void encoder_begin(struct encoder *x, const struct batch *b, const struct entry *entry,
-                   uint64_t stream_id, uint32_t timeline)
+void encoder_identify(struct encoder *x, uint64_t stream_id, uint32_t timeline)
 {
     x->context.stream_id = stream_id;
     x->context.timeline = timeline;
+}
+
+void encoder_begin(struct encoder *x, const struct batch *b, const struct entry *entry)
+{
     json_context_begin(&x->context, b, entry);
-    struct cursor c = {
-        .stream_id = stream_id, .timeline = timeline, .at.lsn = x->context.begin.lsn};
+    struct cursor c = {.stream_id = x->context.stream_id,
+                       .timeline = x->context.timeline,
+                       .at.lsn = x->context.begin.lsn};
     char text[CURSOR_TEXT_MAX];
     size_t n = cursor_text(&c, text);
     buf_clear(&x->cursor);
@@ -336,4 +340,28 @@ int encoder_change(struct encoder *x, const struct batch *b, const struct entry 
     records[1].value = (struct slice){NULL, 0};
     add_header(&records[1], "part", slice_of("1"));
     return 2;
+}
+
+// ---- what is no change ----
+
+int encoder_event(struct encoder *x, const struct batch *b, const struct entry *entry,
+                  struct record *rec, struct err *e)
+{
+    struct slice table = {NULL, 0};
+    struct cursor at = {.stream_id = x->context.stream_id,
+                        .timeline = x->context.timeline,
+                        .at = batch_entry_position(b, entry, &x->context.begin)};
+    char cursor[CURSOR_TEXT_MAX];
+    clear_scratch(x);
+    if (entry->kind == ENTRY_SNAPSHOT)
+        table = batch_snapshot_mark(b, entry).table;
+    x->format->event_key(&x->keys[0], table);
+    if (x->format->event(&x->values[0], &x->context, b, entry, e) != 0)
+        return -1;
+    buf_clear(&x->cursor_value);
+    buf_put(&x->cursor_value, cursor, cursor_text(&at, cursor));
+    *rec = (struct record){.key = key_slice(&x->keys[0]), .value = buf_slice(&x->values[0])};
+    add_header(rec, "type", slice_of(entry->kind == ENTRY_SNAPSHOT ? "snapshot" : "gap"));
+    add_header(rec, "cursor", buf_slice(&x->cursor_value));
+    return 1;
 }

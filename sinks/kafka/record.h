@@ -8,10 +8,13 @@
 //                        in all of them
 //   logical message      its prefix as key, value
 //
+// What is no change (a snapshot's mark, a gap) is one record in the topic of events, with its table
+// as key. A gap is of no table: an empty key, to every partition.
+//
 // A table without any row identity has null keys and no tombstones.
 //
 // Headers, few because each costs as much as a fifth of the record (librdkafka allocates each):
-//   op        insert, update, ..; a tombstone has its delete's
+//   op        insert, update, ..; a tombstone has its delete's. An event has `type` instead
 //   cursor    stream id, timeline, commit LSN and ordinal, in hex; a repeat has the same
 //   xid       of the transaction; not with a message outside of any
 //   origin    where there is one
@@ -58,16 +61,20 @@ struct format {
                struct err *e);
     // Key of a logical message.
     int (*message_key)(struct buf *out, struct slice prefix, struct err *e);
+    // Key of an event, by the table that it is about; p NULL: of none.
+    void (*event_key)(struct buf *out, struct slice table);
     // Value of a change as it stands in the batch. *ret_borrowed: it is the batch's own bytes.
     int (*value)(struct buf *out, const struct json_context *x, const struct batch *b,
                  const struct entry *entry, bool *ret_borrowed, struct err *e);
+    int (*event)(struct buf *out, const struct json_context *x, const struct batch *b,
+                 const struct entry *entry, struct err *e);
 };
 extern const struct format format_protobuf, format_json;
 
 struct encoder {
     const struct format *format;
     bool tombstones;
-    struct json_context context; // of the transaction; set by encoder_begin
+    struct json_context context; // set by encoder_identify and encoder_begin
     // headers that are the same in a whole transaction
     struct buf cursor, xid; // the cursor without its ordinal
     // scratch of the last change's records
@@ -77,11 +84,15 @@ struct encoder {
 void encoder_init(struct encoder *x, const struct format *format, bool tombstones,
                   const struct catalog *catalog);
 void encoder_free(struct encoder *x);
-// Takes a Begin entry, of the stream and timeline given.
-void encoder_begin(struct encoder *x, const struct batch *b, const struct entry *entry,
-                   uint64_t stream_id, uint32_t timeline);
+// Whose history the entries that follow are of.
+void encoder_identify(struct encoder *x, uint64_t stream_id, uint32_t timeline);
+// Takes a Begin entry.
+void encoder_begin(struct encoder *x, const struct batch *b, const struct entry *entry);
 // The records of a change, valid until the next call and, if `borrowed`, as long as the batch.
 // `r` and `k`: NULL for a logical message. Returns how many, or -1.
 int encoder_change(struct encoder *x, const struct batch *b, const struct entry *entry,
                    const struct relation *r, const struct key_columns *k,
                    struct record records[RECORDS_MAX], struct err *e) MUST_CHECK;
+// The one record of what is no change: a snapshot's mark, a gap.
+int encoder_event(struct encoder *x, const struct batch *b, const struct entry *entry,
+                  struct record *rec, struct err *e) MUST_CHECK;

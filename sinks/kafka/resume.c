@@ -51,14 +51,18 @@ static int check_history(const struct kafka *k, struct kafka_position *p, struct
                  id.generation, p->generation);
         p->cursor.stream_id = id.stream_id;
     }
-    // The slot may have moved up to the watermark, and a new journal begins there: nothing stands
-    // between the last transaction that was delivered and it.
+    enum cursor_check check = journal_check_cursor(k->journal, &p->cursor);
+    // The slot may have moved up to the watermark, and a new journal begins there: no transaction
+    // stands between the last one that was delivered and it. A journal that has what follows the
+    // position may have existing rows and marks there, below the watermark.
     struct position whole = position_before(p->watermark);
-    if (position_cmp(p->cursor.at, whole) < 0) {
+    bool empty = journal_latest(k->journal).at.lsn == 0;
+    if ((empty || check == CURSOR_EXPIRED) && position_cmp(p->cursor.at, whole) < 0) {
         p->cursor.at = whole;
         p->cursor.attempt = 0;
+        check = journal_check_cursor(k->journal, &p->cursor);
     }
-    switch (journal_check_cursor(k->journal, &p->cursor)) {
+    switch (check) {
     case CURSOR_OK:
         return 0;
     case CURSOR_OTHER_STREAM:
@@ -73,8 +77,8 @@ static int check_history(const struct kafka *k, struct kafka_position *p, struct
 
 int resume_prepare(struct kafka *k, struct err *e)
 {
-    struct topic_facts facts = {.name = k->position_topic->name};
-    if (admin_prepare(k->producer, &k->o, &facts, 1, true, REQUEST_MS, e) != 0 ||
+    struct topic_facts facts = {.name = k->position_topic->name, .use = TOPIC_POSITION};
+    if (admin_prepare(k->producer, &k->o, &facts, 1, REQUEST_MS, e) != 0 ||
         topic_ready(k, k->position_topic, &facts, e) != 0)
         return -1;
     if (facts.limit_known && (!facts.compacted || facts.deleted) && !k->known)

@@ -254,7 +254,8 @@ static int records_of(struct fixture *x, const struct change *c)
     batch_unref(x->batch);
     x->batch = batch_builder_take(bb, false);
     batch_builder_free(bb);
-    encoder_begin(&x->encoder, x->batch, &x->batch->entries[0], 0xabc, 1);
+    encoder_identify(&x->encoder, 0xabc, 1);
+    encoder_begin(&x->encoder, x->batch, &x->batch->entries[0]);
     return encoder_change(&x->encoder, x->batch, &x->batch->entries[1], x->relation, &x->key,
                           x->records, &x->e);
 }
@@ -497,6 +498,58 @@ static void a_message_is_keyed_by_its_prefix(void **state)
     fixture_close(&x);
 }
 
+// Existing rows are records of their table, marks and gaps records of the topic of events.
+static void what_a_snapshot_leaves(void **state)
+{
+    (void)state;
+    static const struct format *const formats[] = {&format_protobuf, &format_json};
+    static const char *const keys[] = {"\n\x0apublic.\"T\"", "{\"table\":\"public.\\\"T\\\"\"}"};
+    static const char *const gap_keys[] = {"", "{}"};
+    for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
+        struct fixture x;
+        fixture_open(&x, formats[i], true);
+        put_row(&x.row, "hello", 7, "old");
+        struct batch_builder *bb = batch_builder_new(4096);
+        struct snapshot_mark mark = {.at = {0x500, ORDINAL_ASIDE},
+                                     .step = SNAPSHOT_BEGIN,
+                                     .table = slice_of("public.\"T\"")};
+        batch_add_snapshot_mark(bb, &mark);
+        batch_add_begin(bb,
+                        &(struct begin){.lsn = 0x500, .read = true, .ordinal = ORDINAL_ASIDE + 1});
+        batch_add_change(bb, &(struct change){.op = OP_READ,
+                                              .relation = 1,
+                                              .key = buf_slice(&x.key_row),
+                                              .after = buf_slice(&x.row)});
+        batch_add_end(bb, 0);
+        batch_add_gap(bb, 0x600, 0x700, "lost");
+        x.batch = batch_builder_take(bb, false);
+        batch_builder_free(bb);
+        const struct entry *entries = x.batch->entries;
+        encoder_identify(&x.encoder, 0xabc, 1);
+
+        assert_int_equal(encoder_event(&x.encoder, x.batch, &entries[0], x.records, &x.e), 1);
+        assert_header(x.records, "type", "snapshot");
+        assert_header(x.records, "cursor", "0000000000000abc.1.500.10000000000");
+        assert_slice(x.records[0].key, slice_of(keys[i]));
+        assert_true(x.records[0].value.n > 0);
+
+        encoder_begin(&x.encoder, x.batch, &entries[1]);
+        assert_int_equal(
+            encoder_change(&x.encoder, x.batch, &entries[2], x.relation, &x.key, x.records, &x.e),
+            1);
+        assert_header(x.records, "op", "read");
+        assert_header(x.records, "cursor", "0000000000000abc.1.500.10000000001");
+        assert_null(header(x.records, "xid").p);
+
+        assert_int_equal(encoder_event(&x.encoder, x.batch, &entries[4], x.records, &x.e), 1);
+        assert_header(x.records, "type", "gap");
+        assert_header(x.records, "cursor", "0000000000000abc.1.6ff.ffffffffff");
+        assert_non_null(x.records[0].key.p); // null keys are refused by compacted topics
+        assert_slice(x.records[0].key, slice_of(gap_keys[i]));
+        fixture_close(&x);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -516,6 +569,7 @@ int main(void)
         cmocka_unit_test(a_truncate_has_an_empty_key),
         cmocka_unit_test(exact_keys_differ),
         cmocka_unit_test(a_message_is_keyed_by_its_prefix),
+        cmocka_unit_test(what_a_snapshot_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

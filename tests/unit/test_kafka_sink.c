@@ -50,13 +50,13 @@ int admin_describe(rd_kafka_t *rk, struct topic_facts *t, size_t n, int timeout_
     return 0;
 }
 
-int admin_create(rd_kafka_t *rk, const struct kafka_options *o, const char *name, bool position,
-                 bool dry, int timeout_ms, struct err *e)
+int admin_create(rd_kafka_t *rk, const struct kafka_options *o, const char *name,
+                 enum topic_use use, bool dry, int timeout_ms, struct err *e)
 {
     (void)rk;
     (void)o;
     (void)name;
-    (void)position;
+    (void)use;
     (void)dry;
     (void)timeout_ms;
     (void)e;
@@ -75,10 +75,10 @@ int admin_partitions(rd_kafka_t *rk, rd_kafka_topic_t *topic, int timeout_ms, in
 }
 
 int admin_prepare(rd_kafka_t *rk, const struct kafka_options *o, struct topic_facts *t, size_t n,
-                  bool position, int timeout_ms, struct err *e)
+                  int timeout_ms, struct err *e)
 {
     (void)o;
-    if (!position && refusals > 0) {
+    if (t[0].use != TOPIC_POSITION && refusals > 0) {
         refusals--;
         return err_set(e, ERR_RETRY, "topic %s: not now", t[0].name);
     }
@@ -420,6 +420,47 @@ static void another_history_is_refused(void **state)
     close_fixture(&x);
 }
 
+// Existing rows behind the last transaction, ids counting up.
+static void append_existing(struct fixture *x, uint64_t ordinal, int64_t rows)
+{
+    batch_builder_set_watermark(x->builder, x->lsn + 8);
+    batch_add_begin(
+        x->builder,
+        &(struct begin){.lsn = x->lsn, .read = true, .ordinal = ORDINAL_ASIDE + ordinal});
+    for (int64_t i = 0; i < rows; i++) {
+        struct buf row = {0};
+        wire_uint(&row, 1, (uint64_t)++x->rows);
+        batch_add_change(x->builder, &(struct change){.op = OP_READ,
+                                                      .relation = 1,
+                                                      .key = buf_slice(&row),
+                                                      .after = buf_slice(&row)});
+        buf_free(&row);
+    }
+    batch_add_end(x->builder, 0);
+    journal_append(x->journal, batch_builder_take(x->builder, false));
+}
+
+// They stand below the watermark, which the position in Kafka may have: that does not cover them.
+static void existing_rows_are_not_passed_over(void **state)
+{
+    (void)state;
+    struct fixture x;
+    open_fixture(&x);
+    append(&x, 10);
+    append_existing(&x, 0, 10);
+    start(&x);
+    wait_durable(&x);
+    stop(&x);
+    assert_int_equal(x.journal->acknowledged.ordinal, ORDINAL_ASIDE + 10);
+    append_existing(&x, 11, 10);
+    start(&x);
+    wait_durable(&x);
+    stop(&x);
+    assert_int_equal(x.journal->acknowledged.ordinal, ORDINAL_ASIDE + 21);
+    assert_int_equal(assert_all_there(&x), 0);
+    close_fixture(&x);
+}
+
 static void refused_at(const char *property, const char *why)
 {
     struct fixture x;
@@ -459,6 +500,7 @@ int main(void)
         cmocka_unit_test(a_topic_that_comes_late_is_waited_for),
         cmocka_unit_test(a_record_over_the_limit_holds_only_kafka),
         cmocka_unit_test(another_history_is_refused),
+        cmocka_unit_test(existing_rows_are_not_passed_over),
         cmocka_unit_test(properties_are_guarded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
