@@ -25,6 +25,8 @@ struct source_options command_source_options(const struct settings *s)
         .spool_memory = (size_t)s->spool_memory,
         .spool_bytes = (uint64_t)s->spool_size,
         .create = s->create,
+        .snapshot_connections = s->snapshot_connections,
+        .snapshot_rate = s->snapshot_rate,
         .batch_bytes = (size_t)s->batch_size,
         .row_bytes_max = s->row_max,
         .skip_to = skip_to,

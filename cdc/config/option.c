@@ -254,6 +254,12 @@ const struct option_info options[] = {
      .help = "Give up, once, every transaction that is not in the journal yet and whose commit "
              "begins before this position: for one that cannot be decoded. Consumers get a gap "
              "marker. Once the journal is past it, it does nothing."},
+    {"Source", "snapshot-connections", "N", OPTION_INTEGER, COMMAND_RUN,
+     FIELD(snapshot_connections), .fallback = "4", .min = 1, .max = 32,
+     .help = "Connections that read existing rows, beside the stream's two; open only meanwhile."},
+    {"Source", "snapshot-rate", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(snapshot_rate),
+     .fallback = "off", .min = 64 * KIB, .max = 1024 * GIB, .none = "off",
+     .help = "Read at most so many bytes of existing rows a second, over all connections."},
     {"Source", "batch-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(batch_size),
      .fallback = "64KiB", .min = 4 * KIB, .max = 8 * MIB,
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},

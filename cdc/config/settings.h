@@ -32,6 +32,8 @@ struct settings {
     bool create;
     int64_t row_max;
     char *skip_to; // an LSN, or NULL
+    int64_t snapshot_connections;
+    int64_t snapshot_rate;
     int64_t batch_size;
     // journal
     char *journal;

@@ -392,6 +392,28 @@ int connection_result(struct connection *c, int64_t deadline, PGresult **ret_r, 
     return r;
 }
 
+int connection_next_result(struct connection *c, int64_t deadline, PGresult **ret_r, struct err *e)
+{
+    return flush(c, deadline, e) != 0 ? -1 : next_result(c, deadline, ret_r, e);
+}
+
+int connection_copy_row(struct connection *c, char **ret_row, struct err *e)
+{
+    for (;;) {
+        int n = PQgetCopyData(c->pg, ret_row, 1);
+        if (likely(n > 0))
+            return n;
+        if (n == -1)
+            return 0;
+        if (n < 0)
+            return connection_error(c, NULL, e);
+        if (waiter_wait(c->waiter, PQsocket(c->pg), POLLIN, INT64_MAX) != WAIT_READY)
+            return stopped(e);
+        if (!PQconsumeInput(c->pg))
+            return connection_error(c, NULL, e);
+    }
+}
+
 int connection_query(struct connection *c, int64_t deadline, PGresult **ret_r, struct err *e,
                      const char *fmt, ...)
 {

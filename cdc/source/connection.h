@@ -43,6 +43,11 @@ int connection_query(struct connection *c, int64_t deadline_us, PGresult **ret_r
 int connection_send(struct connection *c, const char *sql, struct err *e) MUST_CHECK;
 int connection_result(struct connection *c, int64_t deadline_us, PGresult **ret_r,
                       struct err *e) MUST_CHECK; // past the deadline: -1, sqlstate "wait"
+// One by one, for a string of several statements, errors among them; NULL: it was the last.
+int connection_next_result(struct connection *c, int64_t deadline_us, PGresult **ret_r,
+                           struct err *e) MUST_CHECK;
+// The next row of a COPY TO STDOUT, to be freed with PQfreemem; its length, 0 at the end, or -1.
+int connection_copy_row(struct connection *c, char **ret_row, struct err *e) MUST_CHECK;
 // Fills e from what the connection or a result says; returns -1.
 int connection_error(struct connection *c, const PGresult *r, struct err *e);
 // text as an SQL literal or identifier.

@@ -23,6 +23,8 @@ struct source_options {
     size_t spool_memory;    // memory is full (0: unlimited)
     uint64_t spool_bytes;   // limit of that folder (0: unlimited)
     bool create;            // create publication and slot when missing
+    int64_t snapshot_connections; // that read existing rows
+    int64_t snapshot_rate;        // bytes of existing rows a second, of all of them; 0: no limit
     size_t batch_bytes;
     lsn_t skip_to; // what is not read yet and commits before it is given up, once; 0: nothing
     int64_t row_bytes_max; // a larger row is an error of the data; at most 1 GiB, PostgreSQL's own

@@ -7,10 +7,8 @@ static void part_fini(struct chunk_part *p)
         struct chunk_key *k = &p->keys[i];
         free(k->column);
         free(k->collation);
-        free(k->lt);
-        free(k->gt);
-        free(k->ge);
-        free(k->eq);
+        for (size_t c = 0; c < COMPARE_COUNT; c++)
+            free(k->operators[c]);
     }
     free(p->keys);
 }
@@ -57,6 +55,37 @@ void chunk_free(struct chunk *c)
 size_t chunk_memory(const struct chunk *c)
 {
     return sizeof *c + c->data.cap + c->cap * sizeof c->rows[0] + c->xip_n * sizeof c->xip[0];
+}
+
+static bool take_u64(const char **at, char stop, uint64_t *ret_v)
+{
+    char *end;
+    if (**at < '0' || **at > '9')
+        return false;
+    *ret_v = strtoull(*at, &end, 10);
+    if (*end != stop && *end != 0)
+        return false;
+    *at = *end ? end + 1 : end;
+    return true;
+}
+
+int chunk_set_snapshot(struct chunk *c, const char *text)
+{
+    size_t most = 1;
+    for (const char *p = text; *p; p++)
+        most += *p == ',';
+    free(c->xip);
+    c->xip = xcalloc(most, sizeof *c->xip);
+    c->xip_n = 0;
+    if (!take_u64(&text, ':', &c->xmin) || !take_u64(&text, ':', &c->xmax) || c->xmax < c->xmin)
+        return -1;
+    while (*text) {
+        uint64_t xid;
+        if (!take_u64(&text, ',', &xid) || (c->xip_n && xid <= c->xip[c->xip_n - 1]))
+            return -1;
+        c->xip[c->xip_n++] = xid;
+    }
+    return 0;
 }
 
 // The nearest 64-bit one: a transaction that is in WAL now is less than 2^31 away from those that

@@ -28,11 +28,15 @@ enum chunk_kind {
     CHUNK_LIST,  // the rows that have these keys
 };
 
-// A column of the index that is the replica identity, in the index's own terms.
+// The comparisons of a btree index, in the order of its strategies.
+enum chunk_comparison { COMPARE_LT, COMPARE_LE, COMPARE_EQ, COMPARE_GE, COMPARE_GT, COMPARE_COUNT };
+
+// A column of the index that is the replica identity, in the index's own terms: only in these are
+// its values unique, and its order is the index's.
 struct chunk_key {
     char *column;
-    char *collation;         // quoted, with its schema; NULL: none
-    char *lt, *gt, *ge, *eq; // "pg_catalog.<": operators of the index
+    char *collation;                // quoted, with its schema; NULL: none
+    char *operators[COMPARE_COUNT]; // "pg_catalog.<"
 };
 
 // What is read as one: a table, or a leaf of a partitioned one.
@@ -83,7 +87,8 @@ struct chunk_order {
     const struct chunk_part *part;
     const struct relation *relation;
     uint64_t place_from, place_to; // CHUNK_PAGES: [from, to)
-    struct buf key_from, key_to;   // CHUNK_KEYS: (from, to], as `key_end` of chunks; empty: none
+    struct buf key_from, key_to;   // CHUNK_KEYS: (from, to], as `key_end` of chunks; empty: none;
+                                   // CHUNK_LIST, which comes in the order of the key, too
     struct buf keys;               // CHUNK_LIST: chunk_list_add
     size_t key_n;
     void *tag; // the coordinator's
@@ -101,7 +106,7 @@ enum chunk_status {
                  // plan's info tells what they are now) and order again
     CHUNK_STALE, // rewritten, renamed, published otherwise: the plan does not hold, ask for another
     CHUNK_GONE,  // there is no such table any more, or it is not published (CHUNK_PLAN of one)
-    CHUNK_FAILED // err says why: ERR_RETRY passes by itself (order again), others do not
+    CHUNK_FAILED, // err says why: ERR_RETRY passes by itself (order again), others do not
 };
 
 // A row's bytes in `data`: key, exact_key, after, exact, one behind the other.
@@ -125,12 +130,14 @@ struct chunk {
     struct buf data;
     bool end;           // of what was ordered (PAGES: up to place_to; KEYS: up to key_to)
     uint64_t place_end; // PAGES: not `end`: go on here
-    struct buf key_end; // KEYS: of the last row; not `end`: go on behind it
+    struct buf key_end; // KEYS, LIST: of the last row; not `end`: go on behind it
     int64_t took_us;
     struct chunk *next; // the reader's
 };
 void chunk_free(struct chunk *c); // with its order; NULL is fine
 size_t chunk_memory(const struct chunk *c);
+// "xmin:xmax:xip,xip", as the server writes it.
+int chunk_set_snapshot(struct chunk *c, const char *text) MUST_CHECK;
 
 // Whether a transaction with this (32-bit) xid is visible in the chunk's snapshot.
 bool chunk_sees(const struct chunk *c, uint32_t xid);

@@ -25,7 +25,7 @@ void chunk_reader_order(struct chunk_reader *r, struct chunk_order *o);
 struct chunk *chunk_reader_take(struct chunk_reader *r);
 // How many orders are not answered yet (CHUNK_MORE does not answer), and how many threads there
 // are: more orders than threads wait in the queue.
-size_t chunk_reader_pending(const struct chunk_reader *r);
+size_t chunk_reader_pending(struct chunk_reader *r);
 size_t chunk_reader_threads(const struct chunk_reader *r);
 // Forgets every order and every chunk that was not taken, and gives up what is being read. Returns
 // when no thread looks at an order any more: plans may be freed then.
