@@ -3,15 +3,15 @@
 import os
 import re
 import shutil
-import subprocess
 import time
 
 import pytest
 
 from lib import paths, process
 from lib.kafka import Kafka
-from lib.postgres import DEBIAN, USER, VERSIONS, Postgres
+from lib.postgres import DEBIAN, VERSIONS, Postgres
 from lib.rowcast import Rowcast
+from lib.tls import Authority, give_to_server
 
 
 @pytest.fixture
@@ -36,17 +36,18 @@ def pg(make_postgres):
 
 @pytest.fixture
 def pg_with_tls(make_postgres):
-    """A running server that speaks TLS for 127.0.0.1; its `certificate` is signed by itself."""
-    directory = paths.scratch("tls")
-    certificate, key = directory / "server.crt", directory / "server.key"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-                    "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    if os.getuid() == 0:
-        for path in (directory, key):
-            shutil.chown(path, USER)
-    server = make_postgres(conf={"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key})
-    server.certificate = certificate
+    """A running server that speaks TLS, with a certificate for 127.0.0.1 and localhost by the
+    intermediate CA of `authority` (a lib.tls.Authority, whose root is to be trusted). The role
+    `by_certificate` must show a client certificate; everybody else may come as before."""
+    authority = Authority()
+    pair = authority.pair("localhost", ["127.0.0.1", "localhost"])
+    give_to_server(*pair)
+    server = make_postgres(conf={"ssl": "on", "ssl_cert_file": pair[0], "ssl_key_file": pair[1],
+                                 "ssl_ca_file": authority.root},
+                           hba=["hostssl all by_certificate all cert"])
+    server.authority = authority
+    server.certificate = authority.root
+    server.pair = pair
     return server
 
 

@@ -2,6 +2,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "source/refusal.h"
+#include "source/tls.h"
 
 #include <ctype.h>
 #include <poll.h>
@@ -15,43 +17,6 @@ void pgresult_p(PGresult **r)
 
 // ---- errors ----
 
-struct cause {
-    const char *sqlstate; // or the beginning of one
-    enum err_class class;
-    const char *remedy;
-};
-
-// What passes by itself, or has a remedy that is always the same. All others need somebody who does
-// something; while streaming the caller counts how often they come.
-static const struct cause CAUSES[] = {
-    {"08", ERR_RETRY, NULL},
-    {"40", ERR_RETRY, NULL},
-    {"53", ERR_RETRY, NULL},
-    {"55", ERR_RETRY, NULL},
-    {"57", ERR_RETRY, NULL},
-    {"58", ERR_RETRY, NULL},
-    {"XX", ERR_RETRY, NULL},
-    {"53300", ERR_RETRY, "raise max_wal_senders or max_connections, or end other sessions"},
-    {"28", ERR_SOURCE, "create the role, or let it in with a line in pg_hba.conf"},
-    {"28P01", ERR_SOURCE, "give the right password (password_file, PGPASSWORD, ~/.pgpass)"},
-    {"3D000", ERR_SOURCE, "name an existing database"},
-    {"42501", ERR_SOURCE, "grant it to the role"},
-    {"53400", ERR_SOURCE, "raise max_replication_slots, or drop a slot that nobody uses"},
-    {"08P01", ERR_SOURCE,
-     "if a pooler stands in between, give the address of the PostgreSQL server itself"},
-};
-
-static const struct cause *cause_of(const char *sqlstate)
-{
-    const struct cause *best = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(CAUSES); i++) {
-        size_t n = strlen(CAUSES[i].sqlstate);
-        if (strncmp(CAUSES[i].sqlstate, sqlstate, n) == 0 && (!best || n > strlen(best->sqlstate)))
-            best = &CAUSES[i];
-    }
-    return best;
-}
-
 // One line of a message that may have several.
 static void put_line(struct buf *out, const char *text, size_t n)
 {
@@ -64,49 +29,18 @@ static void put_line(struct buf *out, const char *text, size_t n)
     }
 }
 
-#define POOLER "a pooler stands in between: give the address of the PostgreSQL server itself"
-// What libpq says by itself, without a SQLSTATE and, in the C locale, always in the same words;
-// and what poolers say, with codes of their own.
-static const struct {
-    const char *said; // ^: at the beginning
-    const char *remedy;
-    enum err_class class;
-    bool coded; // also with a SQLSTATE
-} SAYINGS[] = {
-    {"startup parameter", POOLER, ERR_SOURCE, true},
-    {"replication=", POOLER, ERR_SOURCE, true},
-    {"^invalid ", "correct it in --source", ERR_USAGE, false},
-    {"^could not match ", "correct it in --source", ERR_USAGE, false},
-    {"does not support SSL", "turn ssl on at the server, or lower sslmode in --source", ERR_SOURCE,
-     false},
-    {"certificate", "see sslrootcert, sslcert, sslkey and sslmode in --source", ERR_SOURCE, false},
-    {"could not translate host name",
-     "correct the host in --source, or look after the name service", ERR_RETRY, false},
-    {"Connection refused", "start the server, or correct host and port in --source", ERR_RETRY,
-     false},
-    {"No such file", "start the server, or correct host and port in --source", ERR_RETRY, false},
-};
-
-static bool says(const char *text, const char *said)
-{
-    const char *at = strstr(text, *said == '^' ? said + 1 : said);
-    return *said == '^' ? at == text : at != NULL;
-}
-
 static int fail(struct connection *c, struct buf *text, struct err *e)
 {
-    const struct cause *cause = cause_of(c->sqlstate);
-    enum err_class class = cause ? cause->class : *c->sqlstate ? ERR_SOURCE : ERR_RETRY;
-    const char *remedy = cause ? cause->remedy : NULL;
-    for (size_t i = 0; i < ARRAY_LEN(SAYINGS); i++) {
-        if ((SAYINGS[i].coded || !*c->sqlstate) && says(buf_cstr(text), SAYINGS[i].said)) {
-            class = SAYINGS[i].class;
-            remedy = SAYINGS[i].remedy;
-            break;
-        }
+    struct refusal r = refusal_find(c->sqlstate, buf_cstr(text));
+    struct tls_fault fault;
+    // A stream that goes on beside this connection would have to wait.
+    if (strstr(buf_cstr(text), "certificate verify failed") && !c->waiter->tick &&
+        tls_explain(c->pg, &fault)) {
+        buf_printf(text, ": %s", fault.text);
+        r.remedy = fault.remedy;
     }
-    return err_set(e, class, "%s%s%s", buf_cstr(text), remedy ? "; remedy: " : "",
-                   remedy ? remedy : "");
+    return err_set(e, r.class, "%s%s%s", buf_cstr(text), r.remedy ? "; remedy: " : "",
+                   r.remedy ? r.remedy : "");
 }
 
 // The last LSN in a text that may be translated; 0: there is none.
@@ -161,8 +95,9 @@ static int connect_error(struct connection *c, struct err *e)
         const char *state = memmem(line, n, ":  ", 3);
         if (state && state + 10 <= line + n && state[8] == ':' && state[9] == ' ') {
             snprintf(c->sqlstate, sizeof c->sqlstate, "%.5s", state + 3);
-            put_line(&text, line, (size_t)(state - line) + 2);
+            put_line(&text, line, (size_t)(state - line) + 1);
             put_line(&text, state + 9, n - (size_t)(state + 9 - line));
+            buf_printf(&text, " (SQLSTATE %s)", c->sqlstate);
         } else if (strncmp(line, "LOCATION:", 9) != 0 && n) {
             if (text.n)
                 buf_putc(&text, ' ');
