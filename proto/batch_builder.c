@@ -81,6 +81,7 @@ void batch_builder_reset(struct batch_builder *bb)
     bb->in_txn = bb->sealed_part = false;
     bb->last_at = 0;
     bb->stored = bb->hash = bb->ordinal = 0;
+    bb->watermark = 0; // positions may have gone back
 }
 
 uint64_t batch_builder_txn_changes(const struct batch_builder *bb)

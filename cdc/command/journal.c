@@ -38,7 +38,7 @@ static int dump(struct journal *j, struct journal_reader *r, struct lines *lines
             return command_print(&out, NULL, e);
         if (result == READ_ERROR)
             return -1;
-        if (result == READ_EXPIRED)
+        if (result == READ_EXPIRED || result == READ_OTHER_STREAM)
             return err_set(e, ERR_JOURNAL,
                            "retention removed segments while they were dumped: start again");
         if (result == READ_RESTART) {

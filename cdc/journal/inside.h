@@ -73,14 +73,32 @@ struct journal_metrics {
     struct histogram *fsync_time;
 };
 
+// A generation that came to its end.
+struct generation {
+    uint64_t stream_id;
+    lsn_t from, to; // the gap's ends
+    bool over;      // what it held was removed: nothing of it goes on
+};
+#define GENERATIONS_MAX 64 // beyond it the oldest are forgotten: their cursors are other streams'
+
+// What the identity file has beside the identity.
+struct lineage {
+    uint64_t system_id; // that the stream ids are made from: adopting leaves them as they are
+    uint32_t database_oid;
+    uint32_t n;
+    struct generation past[GENERATIONS_MAX]; // oldest first
+    char reason[GAP_REASON_MAX];             // why the last one ended
+    bool dropping;                           // what is in the directory is of it, and goes
+};
+
 struct journal {
     struct journal_options o;
     char *dir;
     int dirfd, lock_fd;
     struct journal_identity id;
     bool has_id;
-    uint32_t timeline_before;           // the one before id.timeline, or 0
-    struct position timeline_before_at; // up to here its cursors go on
+    struct lineage lineage;
+    _Atomic uint32_t era, id_version;
     struct catalog *catalog;
     struct relations_file relations;
     struct segments segments;
@@ -133,6 +151,7 @@ struct journal_reader {
     // under the journal's lock:
     uint64_t seq; // of the next batch
     struct position acknowledged;
+    enum read_result ended; // the journal has removed what it read; READ_BATCH: no
     // the reading thread's:
     struct position start, at, skip;
     uint32_t attempt; // of the transaction that `at` is in
@@ -164,6 +183,9 @@ int pending_save(struct journal *j, struct err *e) MUST_CHECK;
 // has answered stays: it is what readers have seen.
 void pending_take(struct journal *j, const struct journal_cut *cut);
 
+// Removes contents that were about to be removed when the process ended. Opening, before recover.
+int gap_finish(struct journal *j, struct err *e) MUST_CHECK;
+
 // ---- appending (journal.c) ----
 
 // Shows readers what was appended, if nothing holds it back; up to the newest synced batch where
@@ -191,6 +213,9 @@ void retention_run(struct journal *j);
 int floor_load(struct journal *j, size_t i, struct err *e) MUST_CHECK;
 
 // ---- readers (journal_reader.c) ----
+
+// What they read is gone: they end with `how`. Locked.
+void readers_end(struct journal *j, enum read_result how);
 
 // Sends readers behind `from` back to it. Locked by the caller, which keeps the list as it is.
 void readers_go_back(struct journal *j, uint64_t from);

@@ -129,8 +129,8 @@ int journal_open_files(const struct journal_options *o, struct journal **ret_j, 
 int journal_open(const struct journal_options *o, struct journal **ret_j, struct err *e)
 {
     struct journal *j = NULL;
-    if (journal_open_files(o, &j, e) == 0 && recover(j, e) == 0 &&
-        (o->read_only || start_thread(j, e) == 0)) {
+    if (journal_open_files(o, &j, e) == 0 && (o->read_only || gap_finish(j, e) == 0) &&
+        recover(j, e) == 0 && (o->read_only || start_thread(j, e) == 0)) {
         *ret_j = j;
         return 0;
     }

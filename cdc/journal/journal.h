@@ -23,15 +23,29 @@ struct journal_options {
     bool read_only;         // `rowcast journal ..`: no lock, no thread, no cut
 };
 
+// Timelines that ended, oldest first, each at the LSN where the next one left it. Beyond the limit
+// the oldest are forgotten: a cursor on one is refused then.
+#define TIMELINES_MAX 128
+struct timelines {
+    uint32_t n;
+    struct {
+        uint32_t timeline;
+        lsn_t end;
+    } items[TIMELINES_MAX];
+};
+
 // Whose history this is; kept in the directory, checked at each start.
 struct journal_identity {
     uint64_t system_id;
     uint32_t database_oid;
-    uint32_t generation;
     char name[64]; // the stream's name: the slot's
     // kept up to date, not compared by journal_claim:
-    uint32_t timeline;
-    uint64_t stream_id; // hash of the four above
+    char database[64];       // "": not known
+    uint32_t timeline;       // of the server
+    struct timelines before; // its history
+    // the journal's own:
+    uint32_t generation; // rises with each declared break of continuity
+    uint64_t stream_id;  // hash of system, database, name and generation
 };
 
 // Opens (lock, cut of a torn tail, newest segment only). ERR_JOURNAL: in use, unwritable, corrupt.
@@ -41,9 +55,44 @@ void journal_close(struct journal *j);
 
 // The identity on disk; false when the journal is new.
 bool journal_identity(const struct journal *j, struct journal_identity *ret_id);
+// Changes with the identity, before anything is appended under the new one. Any thread.
+uint32_t journal_identity_version(const struct journal *j);
 // A new journal: keeps it, durable. An old one: ERR_JOURNAL ("belongs to ..") unless it is the same
-// system, database and name; then timeline and generation are brought up to date.
+// system, database and name; then the timeline, its history and the database's name are brought up
+// to date, and the generation stays what it is.
 int journal_claim(struct journal *j, const struct journal_identity *id, struct err *e) MUST_CHECK;
+
+// ---- breaks of continuity (gap.c; the appending thread, and no transaction open) ----
+
+#define GAP_REASON_MAX 400 // bytes, with the NUL; a longer one is cut
+
+// What lies between what was appended last and `to` cannot be had: says so in the stream, durable
+// before anything behind it is shown. ERR_USAGE: `to` is not above what was appended.
+int journal_gap(struct journal *j, lsn_t to, const char *reason, struct err *e) MUST_CHECK;
+// The same where it is the source whose history was broken: a new generation begins, as `id` says
+// (its generation and stream id are not looked at). Cursors from before the gap go on, and meet it.
+int journal_break(struct journal *j, const struct journal_identity *id, lsn_t to,
+                  const char *reason, struct err *e) MUST_CHECK;
+// The same where what the journal holds is not in the source's history (a restored backup, another
+// system), so that positions may go back: its contents are removed, and open readers end with
+// READ_OTHER_STREAM. The gap is the new contents' first entry.
+int journal_start_over(struct journal *j, const struct journal_identity *id, lsn_t to,
+                       const char *reason, struct err *e) MUST_CHECK;
+// A gap that was declared, but is not in the journal: a crash came in between. Its generation has
+// begun; journal_gap is to be called with the reason.
+bool journal_gap_missing(struct journal *j, char ret_reason[GAP_REASON_MAX]);
+// True when it holds nothing but progress.
+int journal_blank(struct journal *j, bool *ret_blank, struct err *e) MUST_CHECK;
+// Removes the contents of a blank one; open readers end with READ_EXPIRED. The stream stays.
+int journal_forget(struct journal *j, struct err *e) MUST_CHECK;
+// The operator's word that this source continues the journal's history: from now on it is the
+// journal's, under the same stream id. `to`: nothing was committed between what was appended and
+// there.
+int journal_adopt(struct journal *j, const struct journal_identity *id, lsn_t to,
+                  struct err *e) MUST_CHECK;
+// Changes when positions go back (journal_start_over, journal_forget): before the identity does,
+// and before anything is appended. Any thread.
+uint32_t journal_era(const struct journal *j);
 
 // Relation versions of this stream; the appending thread adds to it through journal_add_relation,
 // which takes the version over and makes it durable. On a full disk that is made up for later:
@@ -100,7 +149,9 @@ enum read_result {
     READ_RESTART, // the transaction that the reader stands in was decoded again with other content:
                   // tell the consumer to forget it; reading goes on with its first change
     READ_EXPIRED, // the position is older than what is kept
-    READ_ERROR,   // a file could not be read: e says which
+    READ_OTHER_STREAM, // the journal has started over (journal_start_over): what it held is not in
+                       // the source's history
+    READ_ERROR,        // a file could not be read: e says which
 };
 
 // `wake` is called from other threads, at least once after each READ_TAIL when there is more; it
@@ -122,9 +173,12 @@ bool journal_reader_at_tail(const struct journal_reader *r);
 // Oldest and newest position that can be read; the stream's identity. Any thread.
 struct cursor journal_earliest(struct journal *j);
 struct cursor journal_latest(struct journal *j);
-// Whether a cursor from a client can be continued.
+// Whether a cursor from a client can be continued. One of an earlier generation can when it stands
+// before the gap that ended it, which it meets, or behind it (from another journal).
 enum cursor_check { CURSOR_OK, CURSOR_OTHER_STREAM, CURSOR_OTHER_TIMELINE, CURSOR_EXPIRED };
 enum cursor_check journal_check_cursor(struct journal *j, const struct cursor *c);
+// Why a stream that this journal once held came to its end; false: it never did, or goes on.
+bool journal_stream_ended(struct journal *j, uint64_t stream_id, char ret_reason[GAP_REASON_MAX]);
 
 // ---- looking in (rowcast journal list | verify | dump) ----
 

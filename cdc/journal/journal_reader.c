@@ -186,7 +186,7 @@ bool journal_reader_at_tail(const struct journal_reader *r)
 {
     struct journal *j = r->j;
     pthread_mutex_lock(&j->lock);
-    bool tail = r->seq > j->visible_seq;
+    bool tail = r->seq > j->visible_seq && r->ended == READ_BATCH;
     pthread_mutex_unlock(&j->lock);
     return tail;
 }
@@ -195,7 +195,7 @@ void journal_reader_acknowledge(struct journal_reader *r, struct position upto)
 {
     struct journal *j = r->j;
     pthread_mutex_lock(&j->lock);
-    if (position_cmp(upto, r->acknowledged) > 0)
+    if (position_cmp(upto, r->acknowledged) > 0 && r->ended == READ_BATCH)
         r->acknowledged = upto;
     if (r->gating && j->size_full && !j->retain_now) {
         j->retain_now = true;
@@ -209,6 +209,15 @@ void readers_go_back(struct journal *j, uint64_t from)
     for (struct journal_reader *r = j->readers; r; r = r->next) {
         if (r->seq > from)
             r->seq = from;
+    }
+}
+
+void readers_end(struct journal *j, enum read_result how)
+{
+    for (struct journal_reader *r = j->readers; r; r = r->next) {
+        if (r->ended == READ_BATCH)
+            r->ended = how;
+        r->acknowledged = (struct position){0, 0}; // holds all that comes, until it is closed
     }
 }
 
@@ -314,7 +323,7 @@ static enum find read_frame(struct journal_reader *r, uint64_t seq, uint64_t epo
 
 // ---- the next batch ----
 
-enum step { STEP_BATCH, STEP_TAIL, STEP_EXPIRED, STEP_ERROR, STEP_AGAIN };
+enum step { STEP_BATCH, STEP_TAIL, STEP_EXPIRED, STEP_ENDED, STEP_ERROR, STEP_AGAIN };
 
 // The batch r->seq, from memory or files; moves the reader behind it.
 static enum step fetch(struct journal_reader *r, struct batch **ret_b, struct err *e)
@@ -322,6 +331,10 @@ static enum step fetch(struct journal_reader *r, struct batch **ret_b, struct er
     struct journal *j = r->j;
     pthread_mutex_lock(&j->lock);
     uint64_t seq = r->seq, epoch = j->epoch;
+    if (r->ended != READ_BATCH) {
+        pthread_mutex_unlock(&j->lock);
+        return STEP_ENDED;
+    }
     if (seq > j->visible_seq) {
         atomic_store(&r->wants_wake, true);
         j->waiting = true;
@@ -339,7 +352,7 @@ static enum step fetch(struct journal_reader *r, struct batch **ret_b, struct er
     pthread_mutex_unlock(&j->lock);
     enum find found = read_frame(r, seq, epoch, &b, e);
     pthread_mutex_lock(&j->lock);
-    bool cut = j->epoch != epoch;
+    bool cut = j->epoch != epoch; // or all of it is gone
     if (!cut && found == FIND_OK)
         r->seq = seq + 1;
     pthread_mutex_unlock(&j->lock);
@@ -402,6 +415,8 @@ enum read_result journal_reader_next(struct journal_reader *r, struct batch **re
         case STEP_EXPIRED:
             r->expired = true;
             return READ_EXPIRED;
+        case STEP_ENDED:
+            return r->ended;
         case STEP_ERROR:
             return READ_ERROR;
         case STEP_BATCH:

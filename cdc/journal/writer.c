@@ -102,6 +102,8 @@ static enum write_result flush(struct journal *j, bool frame_end, uint64_t seq, 
 
 struct position batch_floor(const struct batch *b)
 {
+    if (b->entries[0].kind == ENTRY_GAP) // who reads from the earliest must meet it
+        return position_before(b->first.lsn);
     return b->first.ordinal == ORDINAL_END ? b->first : position_before(b->first.lsn);
 }
 

@@ -193,7 +193,7 @@ static void first_progress(struct session *s)
 static int find_start(struct session *s, lsn_t *ret_start, struct err *e)
 {
     struct journal *j = s->o->journal;
-    struct journal_identity id = {.generation = 1};
+    struct journal_identity id = {0};
     bool old = journal_identity(j, &id);
     lsn_t watermark = journal_appended(j);
     if (old && watermark) {
@@ -308,19 +308,15 @@ static int skip_plan(struct session *s, lsn_t *start, struct err *e)
 }
 
 // The slot is ours and starts behind what is given up: consumers are told.
-static void skip_done(struct session *s)
+static int skip_done(struct session *s, struct err *e)
 {
     const struct source_options *o = s->o->source;
     if (s->skip_from == 0)
-        return;
+        return 0;
     log_warn("giving up, as skip-to says, all transactions that commit between two positions; "
              "consumers get a gap marker",
              "slot=%s from=%X/%X to=%X/%X", o->slot, LSN_ARG(s->skip_from), LSN_ARG(o->skip_to));
-    struct batch_builder *bb = batch_builder_new(64);
-    batch_add_gap(bb, s->skip_from, o->skip_to, "skipped: --skip-to");
-    batch_builder_set_watermark(bb, o->skip_to);
-    journal_append(s->o->journal, batch_builder_take(bb, false));
-    batch_builder_free(bb);
+    return journal_gap(s->o->journal, o->skip_to, "skipped: --skip-to", e);
 }
 
 static int64_t tick(void *arg)
@@ -387,9 +383,8 @@ static int session_body(struct session *s, struct session_end *end, struct err *
         return -1;
     // Before anything is read: numbers come from attnums, which renaming does not change.
     if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0 ||
-        slot_taken(s, &from, e) != 0)
+        slot_taken(s, &from, e) != 0 || skip_done(s, e) != 0)
         return -1;
-    skip_done(s);
     end->streamed_at = clock_mono_us();
     return stream(s, from, end, e);
 }

@@ -57,8 +57,9 @@ struct kafka {
     pthread_t thread;
     int wake;                // eventfd: the journal has more, librdkafka has something, stop
     _Atomic int64_t stop_at; // when to give up delivering; 0: go on. Any thread
-    _Atomic lsn_t durable;   // any thread
-    pthread_mutex_t lock;    // of `failure`
+    _Atomic lsn_t durable;   // any thread; holds for `era` of the journal's
+    _Atomic uint32_t era;
+    pthread_mutex_t lock; // of `failure`
     bool failed;
     struct err failure;
 
@@ -88,6 +89,7 @@ struct kafka {
     struct err held_by;
 
     // the position
+    bool stranded;     // the reader's place is gone: it is to be found again
     bool known;        // Kafka was asked for it
     bool delivered;    // there is one: flights.done
     bool dirty;        // it moved since it was written
@@ -120,6 +122,8 @@ int resume_prepare(struct kafka *k, struct err *e) MUST_CHECK;
 // Finds the position in Kafka and opens the reader there. ERR_RETRY; ERR_KAFKA: see hold_back;
 // ERR_SLOT_LOST: the sink cannot go on.
 int resume_first(struct kafka *k, struct err *e) MUST_CHECK;
+// The place that the reader had is gone, and nothing is in flight: Kafka is asked again.
+void resume_forget(struct kafka *k);
 // Opens the reader behind the last delivered position again.
 int resume_again(struct kafka *k, struct err *e) MUST_CHECK;
 // Writes the position if it moved and it is time.

@@ -128,11 +128,10 @@ static bool read_batch(struct kafka *k)
         log_warn("a transaction was decoded again with other content: Kafka gets it a second time",
                  "sink=kafka");
         return true;
-    case READ_EXPIRED:
-        err_set(&e, ERR_SLOT_LOST,
-                "Kafka: the journal no longer has what follows its position (it was not held for "
-                "Kafka); delete the position to go on with a gap, and keep more of the journal");
-        break;
+    case READ_EXPIRED: // not held for Kafka, or another process had the slot and delivered for us
+    case READ_OTHER_STREAM:
+        k->stranded = true;
+        return false;
     case READ_ERROR:
         break;
     }
@@ -227,8 +226,13 @@ static void turn(struct kafka *k)
     bool try = !k->held || clock_mono_us() >= k->retry_at;
     if (k->known && k->position_topic->handle) {
         advance(k);
-        if (try)
+        if (try && !k->stranded)
             send_batches(k);
+        bool settled = k->flights.count == 0 && !k->position_out;
+        if (k->stranded && settled && (!k->dirty || k->era != journal_era(k->journal))) {
+            resume_forget(k);
+            kafka_wake(k);
+        }
     } else if (try) {
         resume(k);
     }
@@ -245,6 +249,8 @@ static int session_open(struct kafka *k, struct err *e)
     rd_kafka_queue_t *queue = rd_kafka_queue_get_main(k->producer);
     rd_kafka_queue_io_event_enable(queue, k->wake, &one, sizeof one);
     rd_kafka_queue_destroy(queue);
+    if (k->known && k->era != journal_era(k->journal))
+        resume_forget(k);
     return k->known ? resume_again(k, e) : 0;
 }
 
@@ -444,7 +450,9 @@ static int start(const void *options, struct journal *j, struct sink **ret_s, st
 static lsn_t durable(struct sink *s)
 {
     const struct kafka *k = (struct kafka *)s;
-    return k->o.gate ? k->durable : UINT64_MAX;
+    if (!k->o.gate)
+        return UINT64_MAX;
+    return k->era == journal_era(k->journal) ? k->durable : 0;
 }
 
 static bool failed(struct sink *s, struct err *ret_e)

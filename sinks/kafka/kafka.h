@@ -12,6 +12,7 @@ struct kafka_options {
     bool create_topics;
     int partitions, replication_factor; // -1: the broker's default
     bool gate;                          // the slot waits for Kafka
+    bool mark_gaps;                     // tell what is missing behind the position, and go on
     char *const *properties;            // "name=value" for librdkafka
     size_t property_count;
 };

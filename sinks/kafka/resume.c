@@ -37,20 +37,14 @@ static int lost(const struct kafka *k, const char *what, struct err *e)
 
 // ---- the first time ----
 
-static int check_history(const struct kafka *k, struct kafka_position *p, struct err *e)
+// Why the journal cannot go on behind the position; NULL: it can.
+static const char *find_obstacle(const struct kafka *k, const struct journal_identity *id,
+                                 struct kafka_position *p)
 {
-    struct journal_identity id;
-    if (!journal_identity(k->journal, &id))
-        return err_set(e, ERR_RETRY, "the journal does not know its stream yet");
-    if (id.system_id != p->system_id || id.database_oid != p->database_oid)
-        return lost(k, "is of another server or database", e);
-    if (id.generation != p->generation) {
-        // A break of continuity was declared since: the stream has another name now, its LSNs go
-        // on.
-        log_warn("Kafka: the stream's generation changed", "sink=kafka generation=%u was=%u",
-                 id.generation, p->generation);
-        p->cursor.stream_id = id.stream_id;
-    }
+    bool same = id->system_id == p->system_id && id->database_oid == p->database_oid;
+    // A new journal does not know of breaks before it; the source's history is the same.
+    if (same && p->generation > id->generation)
+        p->cursor.stream_id = id->stream_id;
     enum cursor_check check = journal_check_cursor(k->journal, &p->cursor);
     // The slot may have moved up to the watermark, and a new journal begins there: no transaction
     // stands between the last one that was delivered and it. A journal that has what follows the
@@ -64,15 +58,45 @@ static int check_history(const struct kafka *k, struct kafka_position *p, struct
     }
     switch (check) {
     case CURSOR_OK:
-        return 0;
+        return NULL;
     case CURSOR_OTHER_STREAM:
-        return lost(k, "is of another stream", e);
+        return same ? "is of another stream" : "is of another server or database";
     case CURSOR_OTHER_TIMELINE:
-        return lost(k, "is on a timeline that the server's history does not contain", e);
+        return "is on a timeline that the server's history does not contain";
     case CURSOR_EXPIRED:
-        return lost(k, "is older than all that the journal has kept", e);
+        break;
     }
-    return lost(k, "cannot be continued", e);
+    return "is older than all that the journal has kept";
+}
+
+// From the oldest that the journal has, with what is missing before it told.
+static int go_on_with_gap(struct kafka *k, const struct kafka_position *p, const char *why,
+                          struct err *e)
+{
+    lsn_t to = journal_earliest(k->journal).at.lsn + 1;
+    if (journal_latest(k->journal).at.lsn == 0)
+        return err_set(e, ERR_RETRY, "the journal has nothing yet");
+    if (open_reader(k, FROM_EARLIEST, NULL, e) != 0)
+        return -1;
+    AUTO_FREE char *reason = xasprintf("Kafka's position %s", why);
+    log_warn("Kafka goes on with a gap",
+             "sink=kafka stream=%s from=" LSN_FMT " to=" LSN_FMT " reason=%s", k->o.stream,
+             LSN_ARG(p->watermark), LSN_ARG(to), log_quote(reason));
+    struct batch_builder *bb = batch_builder_new(1024);
+    batch_add_gap(bb, p->watermark, to, reason);
+    k->flight = flights_open(&k->flights, batch_builder_take(bb, false));
+    batch_builder_free(bb);
+    k->skip = (struct position){0, 0};
+    k->next = 0;
+    k->sent = 0;
+    return 0;
+}
+
+void resume_forget(struct kafka *k)
+{
+    CHECK(k->flights.count == 0);
+    memset(&k->flights.done, 0, sizeof k->flights.done);
+    k->known = k->delivered = k->dirty = k->stranded = false;
 }
 
 int resume_prepare(struct kafka *k, struct err *e)
@@ -100,27 +124,50 @@ static int read_position(struct kafka *k, bool *ret_found, struct kafka_position
     return 0;
 }
 
+// From now on what is delivered counts for the journal's contents of this era.
+static void known_from(struct kafka *k, uint32_t era, lsn_t durable)
+{
+    k->durable = durable;
+    k->seen_watermark = durable;
+    k->era = era;
+    k->known = true;
+}
+
 int resume_first(struct kafka *k, struct err *e)
 {
     struct kafka_position p = {0};
+    struct journal_identity id;
     bool found;
     char cursor[CURSOR_TEXT_MAX];
+    uint32_t era = journal_era(k->journal);
     if (read_position(k, &found, &p, e) != 0)
         return -1;
     if (!found) {
-        k->known = true;
+        if (open_reader(k, FROM_EARLIEST, NULL, e) != 0)
+            return -1;
+        known_from(k, era, 0);
         log_info("Kafka has no position of this stream: it gets all that the journal has",
                  "sink=kafka stream=%s topic=%s", k->o.stream, k->position_topic->name);
         return 0;
     }
-    if (check_history(k, &p, e) != 0 || open_reader(k, FROM_POSITION, &p.cursor, e) != 0)
+    if (!journal_identity(k->journal, &id))
+        return err_set(e, ERR_RETRY, "the journal does not know its stream yet");
+    const char *why = find_obstacle(k, &id, &p);
+    if (why && !k->o.mark_gaps)
+        return lost(k, why, e);
+    if (why) {
+        if (go_on_with_gap(k, &p, why, e) != 0)
+            return -1;
+        known_from(k, era, 0);
+        return 0;
+    }
+    if (open_reader(k, FROM_POSITION, &p.cursor, e) != 0)
         return -1;
     k->flights.done.at = p.cursor.at;
     k->flights.done.attempt = p.cursor.attempt;
     k->flights.done.watermark = p.watermark;
-    k->seen_watermark = p.watermark;
-    k->durable = p.watermark;
-    k->known = k->delivered = true;
+    k->delivered = true;
+    known_from(k, era, p.watermark);
     cursor_text(&p.cursor, cursor);
     log_info("Kafka goes on behind its position", "sink=kafka stream=%s cursor=%s", k->o.stream,
              cursor);
@@ -150,7 +197,10 @@ void position_write(struct kafka *k)
     struct journal_identity id;
     if (!k->dirty || k->position_out || !is_due(k) || !journal_identity(k->journal, &id))
         return;
-    struct kafka_position p = {.cursor = journal_latest(k->journal),
+    // Counted up before the identity changes: the identity is that of what was delivered.
+    if (k->era != journal_era(k->journal))
+        return;
+    struct kafka_position p = {.cursor = {.stream_id = id.stream_id, .timeline = id.timeline},
                                .watermark = k->flights.done.watermark,
                                .system_id = id.system_id,
                                .database_oid = id.database_oid,
@@ -179,6 +229,8 @@ void position_reported(struct kafka *k, bool delivered)
         k->dirty = true;
         return;
     }
+    if (k->era != journal_era(k->journal))
+        return;
     k->durable = u64_max(k->durable, k->writing.watermark);
     journal_reader_acknowledge(k->reader, k->writing.cursor.at);
 }

@@ -115,20 +115,22 @@ static int reader_open(struct stdout_sink *s, enum journal_from from, struct err
     return journal_reader_open(s->journal, "stdout", from, NULL, false, on_wake, s, &s->reader, e);
 }
 
-// Retention was faster than whoever reads our output: say it there, and go on with what is left.
-static int start_again(struct stdout_sink *s, struct err *e)
+// Retention was faster than whoever reads our output, or the journal has started over: say it
+// there, and go on with what is left.
+static int start_again(struct stdout_sink *s, bool expired, struct err *e)
 {
     char cursor[CURSOR_TEXT_MAX];
     struct cursor earliest = journal_earliest(s->journal);
     cursor_text(&earliest, cursor);
-    buf_printf(
-        &s->out,
-        "{\"type\":\"reset\",\"code\":\"cursor_expired\",\"text\":\"the reader of stdout was "
-        "slower than the journal's retention: changes are missing here\","
-        "\"earliest\":\"%s\"}\n",
-        cursor);
-    log_warn("stdout fell behind the journal's retention; going on with the oldest that is kept",
-             "sink=stdout cursor=%s", cursor);
+    const char *code = expired ? "cursor_expired" : "other_stream";
+    const char *text = expired ? "the reader of stdout was slower than the journal's retention: "
+                                 "changes are missing here"
+                               : "the source's history was broken: the gap that follows says why";
+    buf_printf(&s->out,
+               "{\"type\":\"reset\",\"code\":\"%s\",\"text\":\"%s\",\"earliest\":\"%s\"}\n", code,
+               text, cursor);
+    log_warn("stdout cannot go on where it was; going on with the oldest that is kept",
+             "sink=stdout code=%s cursor=%s", code, cursor);
     journal_reader_close(s->reader);
     s->reader = NULL;
     return reader_open(s, FROM_EARLIEST, e);
@@ -153,7 +155,9 @@ static int step(struct stdout_sink *s)
         lines_restart(s->lines, &s->out);
         return 0;
     case READ_EXPIRED:
-        return start_again(s, &e) == 0 ? 0 : fail(s, &e);
+        return start_again(s, true, &e) == 0 ? 0 : fail(s, &e);
+    case READ_OTHER_STREAM:
+        return start_again(s, false, &e) == 0 ? 0 : fail(s, &e);
     case READ_ERROR:
         return fail(s, &e);
     case READ_BATCH:

@@ -30,6 +30,16 @@ bool context_identify(struct context *c, struct journal_identity *ret_id)
     return true;
 }
 
+void context_look_at_identity(struct context *c)
+{
+    struct journal_identity id;
+    uint32_t version = journal_identity_version(c->server->journal);
+    if (likely(version == c->identity_version) || !context_identify(c, &id))
+        return;
+    c->identity_version = version;
+    c->observed = (struct position){0, 0}; // positions may have gone back
+}
+
 static void look_at_health(struct context *c)
 {
     char text[sizeof c->health_text] = "";
@@ -101,6 +111,7 @@ static void woken(struct context *c)
         return;
     }
     look_at_health(c);
+    context_look_at_identity(c);
     for (struct session *s = c->sessions, *next; s; s = next) {
         next = s->next;
         session_wake(s);
@@ -134,7 +145,6 @@ static void tick(lws_sorted_usec_list_t *timer)
     struct journal_identity id;
     int64_t now = clock_mono_us();
     int slow = 0;
-    // The timeline may have changed.
     uint64_t newest =
         context_identify(c, &id) ? journal_latest(c->server->journal).at.lsn : UINT64_MAX;
     for (struct session *s = c->sessions, *next; s; s = next) {

@@ -65,6 +65,7 @@ struct context {
     struct position observed; // newest position in the latency histogram
     bool closing;             // sessions were told to close
     uint64_t health_version;
+    uint32_t identity_version;
     enum health_state health;
     int64_t health_since_us;
     char health_text[512];
@@ -91,3 +92,5 @@ void context_wake(void *context);
 
 // Stream and timeline of frames are the journal's at this moment.
 bool context_identify(struct context *c, struct journal_identity *ret_id);
+// The same where it has changed: another timeline or generation, which sessions tell their clients.
+void context_look_at_identity(struct context *c);

@@ -59,6 +59,7 @@ void message_hello(struct session *s)
         .state = c->health,
     };
     s->health_version = c->health_version;
+    s->identity_version = c->identity_version;
     reply_hello(begin(s), s->text, &m);
 }
 

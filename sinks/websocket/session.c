@@ -71,6 +71,21 @@ static bool admitted(struct session *s, const struct request *q)
     return true;
 }
 
+#define BROKEN_TEXT "the source's history was broken: read the tables again, then from now; cause: "
+
+// `stream_id`: of what the client has.
+static void other_stream(struct session *s, const char *id, uint64_t stream_id)
+{
+    char reason[GAP_REASON_MAX], text[sizeof BROKEN_TEXT + GAP_REASON_MAX] = BROKEN_TEXT;
+    if (!journal_stream_ended(s->c->server->journal, stream_id, reason)) {
+        message_reset(s, id, "other_stream",
+                      "the cursor belongs to another stream: read the tables again, then from now");
+        return;
+    }
+    snprintf(text + strlen(text), sizeof text - strlen(text), "%s", reason);
+    message_reset(s, id, "other_stream", text);
+}
+
 // Whether the journal can go on from the cursor; tells the client when not.
 static bool continues(struct session *s, const struct request *q)
 {
@@ -80,8 +95,7 @@ static bool continues(struct session *s, const struct request *q)
     case CURSOR_OK:
         return true;
     case CURSOR_OTHER_STREAM:
-        message_reset(s, q->id, "other_stream",
-                      "the cursor belongs to another stream: read the tables again, then from now");
+        other_stream(s, q->id, q->cursor.stream_id);
         return false;
     case CURSOR_OTHER_TIMELINE:
         message_reset(
@@ -165,6 +179,7 @@ struct session *session_new(struct context *c, struct lws *wsi, bool text, struc
         s->next->link = &s->next;
     c->sessions = s;
     metric_add(c->server->metrics.connections, 1);
+    context_look_at_identity(c);
     message_hello(s);
     if (fault == REQUEST_CURSOR)
         message_reset(s, "", "unknown_cursor", why);
@@ -340,7 +355,13 @@ static void give_up(struct session *s, struct subscription *sub, enum subscripti
 {
     char id[REQUEST_ID_MAX + 1];
     memcpy(id, sub->sel->id, sizeof id);
+    bool over = sub->ended == READ_OTHER_STREAM;
+    uint64_t stream_id = sub->stream_id;
     unsubscribe(s, sub);
+    if (state == SUBSCRIPTION_RESET && over) {
+        other_stream(s, id, stream_id);
+        return;
+    }
     if (state == SUBSCRIPTION_RESET) {
         message_reset(
             s, id, "cursor_expired",
@@ -357,6 +378,9 @@ static void give_up(struct session *s, struct subscription *sub, enum subscripti
 static bool pump(struct session *s)
 {
     bool more = false;
+    context_look_at_identity(s->c);
+    if (unlikely(s->identity_version != s->c->identity_version))
+        message_hello(s); // cursors are put together from it
     // A subscription that had its turn goes to the end: fair among several.
     for (uint32_t turns = s->subscription_count; turns > 0 && !s->frame; turns--) {
         struct subscription *sub = s->subscriptions;

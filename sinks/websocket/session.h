@@ -22,6 +22,7 @@ struct session {
     struct context *c;
     struct lws *wsi;
     uint64_t health_version;
+    uint32_t identity_version; // of the hello that the client has
 
     struct subscription *subscriptions;
     uint32_t subscription_count;

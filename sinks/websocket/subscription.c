@@ -13,7 +13,9 @@ struct subscription *subscription_new(struct selection *sel, struct journal_read
     struct subscription *s = xcalloc(1, sizeof *s);
     s->sel = sel;
     s->reader = reader;
-    s->at = journal_reader_start(reader).at;
+    struct cursor start = journal_reader_start(reader);
+    s->stream_id = start.stream_id;
+    s->at = start.at;
     s->passed = s->told = subscription_passed(s->at);
     // A cursor inside a transaction: its holder has a part of it, and needs the end.
     s->open = s->got = s->at.ordinal < ORDINAL_END;
@@ -148,6 +150,7 @@ static enum subscription_state behind_queue(struct subscription *s, struct frame
         s->entry = 0;
         return s->frame ? SUBSCRIPTION_FRAME : SUBSCRIPTION_MORE;
     case READ_EXPIRED:
+    case READ_OTHER_STREAM:
         return SUBSCRIPTION_RESET;
     case READ_ERROR:
         *e = *s->failure;

@@ -27,6 +27,7 @@ struct subscription {
     struct queue *queue;    // taken from the reader, not used up; NULL: nothing
     uint32_t entry;         // where to go on in the queue's first batch
     enum read_result ended; // what came behind the queue; READ_BATCH: not known yet
+    uint64_t stream_id;     // that it was opened on
     struct err *failure;    // READ_ERROR: why
     bool got;               // something of the open transaction
     bool open;              // the last frame ended inside a transaction

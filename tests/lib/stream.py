@@ -100,12 +100,14 @@ class Stream:
         return json.loads(self.recv_raw(deadline))
 
     def expect(self, kind, deadline=None):
-        """The next frame, which must be of this type; `health` frames are skipped."""
+        """The next frame, which must be of this type; `health` and `hello` are skipped."""
         while True:
             frame = self.recv(deadline)
+            if frame["type"] == "hello":  # again when the timeline or the generation changes
+                self.hello = frame
             if frame["type"] == kind:
                 return frame
-            assert frame["type"] == "health", f"expected {kind}, got {frame}"
+            assert frame["type"] in ("health", "hello"), f"expected {kind}, got {frame}"
 
     def entry(self, deadline=None):
         """The next entry of a batch: a change (it has "op"), relation, end, progress, gap or

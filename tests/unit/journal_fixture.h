@@ -64,7 +64,7 @@ static inline void fixture_claim(struct fixture *f)
 {
     struct err e = {0};
     const struct journal_identity id = {
-        .system_id = 7, .database_oid = 5, .generation = 1, .name = "test", .timeline = 1};
+        .system_id = 7, .database_oid = 5, .name = "test", .timeline = 1};
     if (journal_claim(f->j, &id, &e) != 0)
         fail_msg("%s", e.text);
 }
@@ -326,6 +326,7 @@ static inline size_t seen_read(struct seen *s, struct journal_reader *r)
         case READ_TAIL:
             return restarts;
         case READ_EXPIRED:
+        case READ_OTHER_STREAM:
             fail_msg("expired");
             return 0;
         case READ_ERROR:

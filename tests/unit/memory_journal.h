@@ -38,7 +38,6 @@ static inline struct journal *memory_journal_new(uint64_t system_id)
     j->claimed = true;
     j->id = (struct journal_identity){.system_id = system_id,
                                       .database_oid = 5,
-                                      .generation = 1,
                                       .name = "slot",
                                       .timeline = 1,
                                       .stream_id = 0xabc};
@@ -72,6 +71,12 @@ void journal_append(struct journal *j, struct batch *b)
 struct catalog *journal_catalog(struct journal *j)
 {
     return j->catalog;
+}
+
+uint32_t journal_era(const struct journal *j)
+{
+    (void)j;
+    return 0;
 }
 
 bool journal_identity(const struct journal *j, struct journal_identity *ret_id)
@@ -153,6 +158,12 @@ struct cursor journal_latest(struct journal *j)
         c.at = j->batches[j->count - 1]->last;
     pthread_mutex_unlock(&j->lock);
     return c;
+}
+
+struct cursor journal_earliest(struct journal *j)
+{
+    return (struct cursor){
+        .stream_id = j->id.stream_id, .timeline = j->id.timeline, .at = j->earliest};
 }
 
 lsn_t journal_appended(struct journal *j)

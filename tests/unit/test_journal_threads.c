@@ -57,6 +57,7 @@ static void *follow(void *arg)
                 w->failure = "was not woken";
             break;
         case READ_EXPIRED:
+        case READ_OTHER_STREAM:
             w->failure = "expired";
             break;
         case READ_ERROR:
