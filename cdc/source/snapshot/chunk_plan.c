@@ -6,8 +6,6 @@
 #include "source/publication.h"
 #include "source/snapshot/chunk_sql.h"
 
-#include <math.h>
-
 #define PATIENCE_US   INT64_C(120000000)
 #define PAGE_BYTES    8192
 #define PAGES_MAX     UINT32_MAX // of a heap
@@ -31,16 +29,21 @@ static int ask(struct planner *p, PGresult **ret_r, struct err *e, const char *t
 
 // ---- how a part is read ----
 
+static double within(double v, double min, double max)
+{
+    return v < min ? min : v > max ? max : v;
+}
+
 void chunk_plan_part(struct chunk_part *p, int version, bool updates, bool heap, int64_t rate)
 {
     double target = CHUNK_BYTES;
     if (rate > 0)
-        target = fmin(target, fmax((double)rate / CHUNKS_A_TICK, PAGE_BYTES));
-    double a_row = p->rows >= 1 ? fmax((double)p->bytes / p->rows, 1) : ROW_BYTES;
-    p->limit = (uint64_t)fmin(fmax(target / a_row, LIMIT_MIN), LIMIT_MAX);
+        target = within((double)rate / CHUNKS_A_TICK, PAGE_BYTES, target);
+    double a_row = p->rows >= 1 ? (double)p->bytes / p->rows : ROW_BYTES;
+    p->limit = (uint64_t)within(target / within(a_row, 1, 1e9), LIMIT_MIN, LIMIT_MAX);
     // A heap has its rows' headers and gaps too, which are not sent.
-    double a_page = p->pages ? fmax((double)p->bytes / (double)p->pages, PAGE_BYTES) : PAGE_BYTES;
-    p->step = (uint64_t)fmax(target * 3 / 2 / a_page, 1);
+    double a_page = p->pages ? (double)p->bytes / (double)p->pages : PAGE_BYTES;
+    p->step = (uint64_t)within(target * 3 / 2 / within(a_page, PAGE_BYTES, 1e12), 1, PAGES_MAX);
     p->kind = p->key_count == 0                      ? CHUNK_WHOLE
               : version >= 140000 && updates && heap ? CHUNK_PAGES
                                                      : CHUNK_KEYS;
