@@ -43,13 +43,17 @@ struct pipeline {
 
 // ---- the gate ----
 
-static lsn_t gate(void *arg)
+static lsn_t gate(void *arg, const char **ret_who)
 {
     struct pipeline *p = arg;
     lsn_t safe = UINT64_MAX;
     for (size_t i = 0; i < p->sink_count; i++) {
         lsn_t lsn = p->sinks[i]->ops->durable(p->sinks[i]);
-        safe = lsn < safe ? lsn : safe;
+        if (lsn >= safe)
+            continue;
+        safe = lsn;
+        if (ret_who)
+            *ret_who = p->sinks[i]->ops->name;
     }
     return safe;
 }
@@ -164,6 +168,9 @@ static int status(void *arg, const char *argument, struct buf *out, struct err *
     put_text(out, "state", health_state_name(state));
     put_text(out, "since", since);
     put_text(out, "text", text);
+    char warning[sizeof p->health.warning];
+    health_warning(&p->health, warning, sizeof warning);
+    put_text(out, "warning", warning);
     struct journal_identity id;
     if (journal_identity(p->journal, &id)) {
         buf_printf(out, ",\"stream\":\"%016lx\",\"timeline\":%u", (unsigned long)id.stream_id,

@@ -53,6 +53,20 @@ enum health_state health_get(struct health *h, int64_t *ret_since_us, char *text
     return state;
 }
 
+void health_warn(struct health *h, const char *warning)
+{
+    pthread_mutex_lock(&h->lock);
+    snprintf(h->warning, sizeof h->warning, "%s", warning);
+    pthread_mutex_unlock(&h->lock);
+}
+
+void health_warning(struct health *h, char *warning, size_t size)
+{
+    pthread_mutex_lock(&h->lock);
+    snprintf(warning, size, "%s", h->warning);
+    pthread_mutex_unlock(&h->lock);
+}
+
 void health_watch(struct health *h, void (*wake)(void *arg), void *arg)
 {
     pthread_mutex_lock(&h->lock);

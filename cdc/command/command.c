@@ -28,6 +28,10 @@ struct source_options command_source_options(const struct settings *s)
         .snapshot_connections = s->snapshot_connections,
         .snapshot_rate = s->snapshot_rate,
         .batch_bytes = (size_t)s->batch_size,
+        .silence_us = s->source_timeout_us,
+        .warn_retained_bytes = s->warn_retained_wal,
+        .warn_safe_bytes = s->warn_safe_wal,
+        .warn_xmin_age = s->warn_xmin_age,
         .row_bytes_max = s->row_max,
         .skip_to = skip_to,
     };

@@ -247,6 +247,22 @@ const struct option_info options[] = {
              "--streaming for an hour."},
     {"Source", "create", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(create), .fallback = "on",
      .help = "Create the publication and the slot when they are missing."},
+    {"Source", "source-timeout", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(source_timeout_us),
+     .fallback = "auto", .min = SECOND, .max = DAY, .none = "auto",
+     .help = "A server that was asked for a word and says none for this long is given up, and "
+             "connected to again. auto: its wal_sender_timeout, or 60s where that is off."},
+    {"Source", "warn-retained-wal", "SIZE", OPTION_BYTES, KAFKA_COMMANDS, FIELD(warn_retained_wal),
+     .fallback = "5GiB", .min = MIB, .max = 1024 * TIB, .none = "none",
+     .help = "Warn when the server keeps this much WAL for the slot, or for another one, with what "
+             "holds it back."},
+    {"Source", "warn-safe-wal", "SIZE", OPTION_BYTES, KAFKA_COMMANDS, FIELD(warn_safe_wal),
+     .fallback = "1GiB", .min = MIB, .max = 1024 * TIB, .none = "none",
+     .help = "Warn when the slot is lost after less than this much further WAL "
+             "(max_slot_wal_keep_size)."},
+    {"Source", "warn-xmin-age", "N", OPTION_INTEGER, KAFKA_COMMANDS, FIELD(warn_xmin_age),
+     .fallback = "100000000", .min = 1, .max = 2000000000, .none = "none",
+     .help = "Warn when the slot keeps the server from cleaning up its catalogs for this many "
+             "transactions."},
     {"Source", "row-max", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(row_max), .fallback = "1GiB",
      .min = MIB, .max = GIB, .help = "A larger row ends the process with an error that names it."},
     {"Source", "skip-to", "LSN", OPTION_STRING, COMMAND_RUN, FIELD(skip_to), .no_file = true,

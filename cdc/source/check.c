@@ -1,6 +1,7 @@
 // `rowcast check` and `rowcast schema --source`: the questions without the stream.
 #include "base/log.h"
 #include "proto/schema.h"
+#include "source/figures.h"
 #include "source/preflight.h"
 #include "source/relations.h"
 
@@ -35,6 +36,28 @@ static void print_finding(void *arg, enum finding level, enum err_class class, c
     c->bad += level == FINDING_FAIL;
 }
 
+// The same that `run` watches; said here of this moment.
+static int check_figures(const struct source_options *o, struct connection *sql, struct checking *c,
+                         struct err *e)
+{
+    struct watch w = {.limits = {o->warn_retained_bytes, o->warn_safe_bytes, o->warn_xmin_age}};
+    struct slot_figures f;
+    bool found = false;
+    if (figures_once(sql, o->slot, &f, &found, e) != 0)
+        return -1;
+    if (!found)
+        return 0;
+    watch_look(&w, &f);
+    for (enum watch_kind kind = 0; kind < WATCH_KINDS; kind++) {
+        if (!w.passed[kind])
+            continue;
+        AUTO_BUF struct buf cause = {0};
+        watch_describe(kind, &f, f.active_pid ? NULL : "nobody reads it", &cause);
+        print_finding(c, FINDING_WARN, ERR_NONE, watch_name(kind), buf_cstr(&cause), "");
+    }
+    return 0;
+}
+
 // Only a connection as the stream's shows that the role may replicate.
 static int check_stream(const struct source_options *o, struct waiter *w, struct checking *c)
 {
@@ -65,6 +88,8 @@ int source_check(const struct source_options *o, struct buf *out, int *ret_bad, 
         struct preflight p = {
             .o = o, .sql = lookup_connection(l), .report = print_finding, .arg = &c};
         r = preflight_run(&p, e);
+        if (r == 0)
+            r = check_figures(o, lookup_connection(l), &c, e);
         if (r == 0)
             (void)check_stream(o, &offline.waiter, &c); // printed and counted
     }

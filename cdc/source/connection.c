@@ -148,6 +148,7 @@ static void on_notice(void *arg, const PGresult *r)
     if (state && strcmp(state, "55000") == 0 && text &&
         (strstr(text, "skipped loading publication") || strchr(text, '"')))
         c->publication_skipped = true;
+    c->ended |= state && strcmp(state, "57P01") == 0; // libpq takes it for a notice then
     log_debug("notice from the server", "sqlstate=%s text=%s", state ? state : "-",
               log_quote(text ? text : ""));
 }

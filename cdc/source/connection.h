@@ -13,6 +13,7 @@ struct connection {
     int version;              // PQserverVersion: 180004
     char sqlstate[6];         // of the last error; "": none was given
     lsn_t error_lsn;          // that its context names ("associated LSN 0/16B3748"); 0: none
+    bool ended;               // idle, it was told that an administrator ended it (57P01)
     bool publication_skipped; // 18 noted "skipped loading publication"
 };
 

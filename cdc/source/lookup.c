@@ -18,9 +18,11 @@ struct known_type {
 struct lookup {
     const struct source_options *o;
     struct waiter *waiter;
-    struct connection *c;           // being opened only for figures
+    struct connection *c;           // being opened only in the background
     const struct connection *other; // to whose server we connect, or NULL
-    bool asked;                     // figures are under way
+    bool asked;                     // an answer is due to what was asked in the background
+    const char *question;           // .. which is sent when the connection is open
+    enum lookup_end end;            // not yet told
     struct known_type *types;
 };
 
@@ -120,6 +122,12 @@ int lookup_connect(struct lookup *l, struct err *e)
     return 0;
 }
 
+static void note_end(struct lookup *l, const char *sqlstate)
+{
+    if (sqlstate && strcmp(sqlstate, "57P01") == 0)
+        l->end = LOOKUP_ENDED;
+}
+
 static int ask_once(struct lookup *l, const char *sql, int64_t patience_us, PGresult **ret_r,
                     struct err *e)
 {
@@ -127,16 +135,18 @@ static int ask_once(struct lookup *l, const char *sql, int64_t patience_us, PGre
         return -1;
     int64_t deadline = clock_mono_us() + patience_us;
     if (l->asked) { // what was asked before comes first
-        PGresult *figures = NULL;
-        if (connection_result(l->c, deadline, &figures, e) == 0)
-            PQclear(figures);
+        PGresult *before = NULL;
+        if (connection_result(l->c, deadline, &before, e) == 0)
+            PQclear(before);
         l->asked = false;
     }
     int r = connection_send(l->c, sql, e);
     if (r == 0)
         r = connection_result(l->c, deadline, ret_r, e);
-    if (r != 0)
+    if (r != 0) {
+        note_end(l, l->c->sqlstate);
         lookup_disconnect(l);
+    }
     return r;
 }
 
@@ -387,31 +397,26 @@ int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e
     return 0;
 }
 
-// ---- figures ----
+// ---- in the background ----
 
-// first: settings, where the connection is new; or "".
-static void send_figures(struct lookup *l, const char *first)
+static void send_question(struct lookup *l, const char *first)
 {
     struct err ignored; // the next look-up connects again, or says why it cannot
-    AUTO_FREE char *sql = xasprintf(
-        "%sselect case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
-        "pg_current_wal_lsn() end, restart_lsn, confirmed_flush_lsn, "
-        "coalesce(to_jsonb(s)->>'safe_wal_size', '-1'), coalesce(to_jsonb(s)->>'wal_status', '') "
-        "= 'lost' from pg_replication_slots s where slot_name = '%s'",
-        first, l->o->slot);
+    AUTO_FREE char *sql = xasprintf("%s%s", first, l->question);
     if (connection_send(l->c, sql, &ignored) != 0 || PQflush(l->c->pg) < 0)
         lookup_disconnect(l);
     else
         l->asked = true;
 }
 
-void lookup_ask_figures(struct lookup *l)
+void lookup_ask(struct lookup *l, const char *question)
 {
     struct err ignored;
     if (l->asked)
         return;
+    l->question = question;
     if (lookup_connection(l)) {
-        send_figures(l, "");
+        send_question(l, "");
         return;
     }
     lookup_disconnect(l); // it was not open in all the time since the last call
@@ -425,7 +430,7 @@ void lookup_ask_figures(struct lookup *l)
 
 int lookup_fd(const struct lookup *l, short *ret_events)
 {
-    if (!l->c || (!l->c->opening && !l->asked))
+    if (!l->c)
         return -1;
     *ret_events = l->c->opening ? l->c->opening : POLLIN;
     return PQsocket(l->c->pg);
@@ -439,41 +444,59 @@ static void go_on_opening(struct lookup *l)
     if (poll(&p, 1, 0) <= 0)
         return;
     if (connection_proceed(l->c, &ignored) != 0) {
+        if (strcmp(l->c->sqlstate, "57P03") == 0)
+            l->end = LOOKUP_REFUSED;
         lookup_disconnect(l);
     } else if (!l->c->opening) {
         AUTO_FREE char *first = settings(l);
-        send_figures(l, first);
+        send_question(l, first);
     }
 }
 
-bool lookup_figures(struct lookup *l, struct slot_figures *ret_f)
+// The results that are there. False: the connection is not worth keeping.
+static bool take_results(struct lookup *l, PGresult **ret_r)
 {
-    if (l->c && l->c->opening)
-        go_on_opening(l);
-    if (!l->c || !l->asked)
-        return false;
-    if (!PQconsumeInput(l->c->pg)) {
-        lookup_disconnect(l);
-        return false;
-    }
-    bool got = false;
     while (!PQisBusy(l->c->pg)) {
         AUTO_RESULT PGresult *r = PQgetResult(l->c->pg);
+        ExecStatusType status = PQresultStatus(r);
         if (!r) {
             l->asked = false;
             break;
         }
-        ExecStatusType status = PQresultStatus(r);
-        if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) { // its settings may not hold
-            lookup_disconnect(l);
-            return false;
+        if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
+            note_end(l, PQresultErrorField(r, PG_DIAG_SQLSTATE));
+            return false; // its settings may not hold
         }
-        if (status == PGRES_TUPLES_OK && PQntuples(r) == 1) {
-            *ret_f = (struct slot_figures){
-                result_lsn(r, 0, 0), result_lsn(r, 0, 1), result_lsn(r, 0, 2),
-                strtoll(result_text(r, 0, 3), NULL, 10), result_bool(r, 0, 4)};
-            got = true;
+        if (status == PGRES_TUPLES_OK) {
+            PQclear(*ret_r);
+            *ret_r = r;
+            r = NULL;
         }
     }
-    return got;
+    return true;
+}
+
+bool lookup_answer(struct lookup *l, PGresult **ret_r)
+{
+    if (l->c && l->c->opening)
+        go_on_opening(l);
+    if (!l->c || l->c->opening)
+        return false;
+    bool there = PQconsumeInput(l->c->pg) != 0;
+    PGresult *got = NULL;
+    bool good = take_results(l, &got); // also what came before the end
+    if (l->c->ended)
+        l->end = LOOKUP_ENDED;
+    if (!there || !good || l->c->ended)
+        lookup_disconnect(l);
+    if (got)
+        *ret_r = got;
+    return got != NULL;
+}
+
+enum lookup_end lookup_end(struct lookup *l)
+{
+    enum lookup_end end = l->end;
+    l->end = LOOKUP_GOES_ON;
+    return end;
 }

@@ -53,16 +53,17 @@ const struct type *lookup_type(const struct lookup *l, uint32_t oid);
 int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e) MUST_CHECK;
 void lookup_forget_types(struct lookup *l);
 
-// What the server says of the slot, asked for in the background.
-struct slot_figures {
-    lsn_t wal_lsn, restart, confirmed;
-    int64_t safe_wal_size; // -1: not known
-    bool lost;
-};
-// Asks, once a connection is open, which it begins when there is none; never waits. Does nothing
-// while an answer is due.
-void lookup_ask_figures(struct lookup *l);
-// The socket and its events to wait for while an answer is due, or -1.
+// Asks in the background: once a connection is open, which is begun when there is none; never
+// waits. Does nothing while an answer is due. The question must stay until it is answered.
+void lookup_ask(struct lookup *l, const char *question);
+// The socket and its events to wait for, or -1; also while no answer is due: the server may end it.
 int lookup_fd(const struct lookup *l, short *ret_events);
-// After the socket became ready: true when there are new figures.
-bool lookup_figures(struct lookup *l, struct slot_figures *ret_f);
+// After the socket became ready: true when there is an answer, which the caller owns then.
+bool lookup_answer(struct lookup *l, PGresult **ret_r);
+// What became of the connection since the last call.
+enum lookup_end {
+    LOOKUP_GOES_ON, // nothing that concerns others
+    LOOKUP_ENDED,   // an administrator ended the session, or all: the server stops
+    LOOKUP_REFUSED, // a new one was refused: the server stops, or has just started
+};
+enum lookup_end lookup_end(struct lookup *l);

@@ -340,6 +340,9 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
         .gate = s->o->gate,
         .gate_arg = s->o->gate_arg,
         .health = s->o->health,
+        .watch = s->o->watch,
+        .silence_us = s->o->source->silence_us,
+        .sender_timeout_us = s->preflight.sender_timeout_us,
     };
     transaction_start(s->o->transaction, &s->ack);
     log_info("streaming", "slot=%s lsn=%X/%X server=%d.%d timeline=%u open-transactions=%s",

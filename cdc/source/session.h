@@ -11,8 +11,9 @@ struct session_options {
     struct lookup *lookup;
     struct relations *relations;
     struct transaction *transaction;
-    lsn_t (*gate)(void *arg);
+    lsn_t (*gate)(void *arg, const char **ret_who);
     void *gate_arg;
+    struct watch *watch;
     bool quiet; // warnings were said before
 };
 

@@ -22,7 +22,8 @@ struct source {
     struct health *health;
     _Atomic bool stopped;
     struct waiter waiter;
-    lsn_t (*gate)(void *arg);
+    lsn_t (*gate)(void *arg, const char **ret_who);
+    struct watch watch;
     void *gate_arg;
     struct metric *reconnects;
 
@@ -37,6 +38,8 @@ struct source *source_new(const struct source_options *o, struct journal *j, str
     struct source *s = xcalloc(1, sizeof *s);
     s->o = *o;
     s->journal = j;
+    s->watch.limits =
+        (struct watch_limits){o->warn_retained_bytes, o->warn_safe_bytes, o->warn_xmin_age};
     s->health = h;
     s->waiter.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     CHECK(s->waiter.wake_fd >= 0);
@@ -55,7 +58,7 @@ void source_free(struct source *s)
     free(s);
 }
 
-void source_set_gate(struct source *s, lsn_t (*durable)(void *arg), void *arg)
+void source_set_gate(struct source *s, lsn_t (*durable)(void *arg, const char **ret_who), void *arg)
 {
     s->gate = durable;
     s->gate_arg = arg;
@@ -143,6 +146,7 @@ static int supervise(struct source *s, struct session_options *session, struct e
             health_set(s->health, HEALTH_DOWN, e->text);
             return -1;
         }
+        health_warn(s->health, ""); // of that connection
         back_off(s, &end, e);
         if (atomic_load(&s->stopped))
             return 0;
@@ -171,6 +175,7 @@ int source_run(struct source *s, struct err *e)
         .transaction = transaction,
         .gate = s->gate,
         .gate_arg = s->gate_arg,
+        .watch = &s->watch,
     };
     int r = supervise(s, &session, e);
     transaction_free(transaction);

@@ -26,7 +26,9 @@ struct source_options {
     int64_t snapshot_connections; // that read existing rows
     int64_t snapshot_rate;        // bytes of existing rows a second, of all of them; 0: no limit
     size_t batch_bytes;
-    lsn_t skip_to; // what is not read yet and commits before it is given up, once; 0: nothing
+    lsn_t skip_to;      // what is not read yet and commits before it is given up, once; 0: nothing
+    int64_t silence_us; // without a word after a question: give the connection up; 0: the server's
+    int64_t warn_retained_bytes, warn_safe_bytes, warn_xmin_age; // 0: no such warning
     int64_t row_bytes_max; // a larger row is an error of the data; at most 1 GiB, PostgreSQL's own
 };
 
@@ -35,8 +37,10 @@ struct source;
 struct source *source_new(const struct source_options *o, struct journal *j, struct health *h);
 void source_free(struct source *s);
 // The LSN up to which every gating sink is done (UINT64_MAX: none holds). The source acknowledges
-// the lower of it and the journal's watermark.
-void source_set_gate(struct source *s, lsn_t (*durable)(void *arg), void *arg);
+// the lower of it and the journal's watermark. ret_who (or NULL) gets which one that is, a text
+// that stays.
+void source_set_gate(struct source *s, lsn_t (*durable)(void *arg, const char **ret_who),
+                     void *arg);
 // Returns 0 after source_stop, -1 with an error that does not pass by itself.
 int source_run(struct source *s, struct err *e) MUST_CHECK;
 // Async-signal-safe, any thread: source_run returns soon.

@@ -4,27 +4,32 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/reader.h"
+#include "source/figures.h"
 #include "source/reading.h"
 #include "source/stall.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 
-#define FIGURES_INTERVAL_US INT64_C(10000000)
-#define SEAL_US             INT64_C(2000)
-#define TURN_BYTES          (1u << 20)  // read at most this much before looking at anything else
-#define ROOM_BYTES          (16u << 10) // and this much before asking for room
+#define SEAL_US    INT64_C(2000)
+#define TURN_BYTES (1u << 20)  // read at most this much before looking at anything else
+#define ROOM_BYTES (16u << 10) // and this much before asking for room
 
 struct stream_metrics {
-    struct metric *received, *acknowledged, *lag_bytes, *lag, *retained, *safe;
+    struct metric *received, *acknowledged, *lag;
 };
 
 struct loop {
     struct stream *s;
     struct reading reading;
     struct stream_metrics metrics;
-    int64_t figures_at;
+    struct figures figures;
+    bool figures_ready; // the look-up connection has something to say
+    struct silence silence;
+    enum silence_verdict verdict; // the last one that was said
     struct stall stall;
+    bool heard; // something came since that was last looked at
     bool drained;
     bool left;       // but for what was left to the next round
     int64_t read_at; // nothing is read before: a pause
@@ -33,7 +38,7 @@ struct loop {
 
 static lsn_t gate(const struct stream *s)
 {
-    return s->gate ? s->gate(s->gate_arg) : UINT64_MAX;
+    return s->gate ? s->gate(s->gate_arg, NULL) : UINT64_MAX;
 }
 
 static void find_metrics(struct stream_metrics *m)
@@ -44,20 +49,15 @@ static void find_metrics(struct stream_metrics *m)
     m->acknowledged = metric_new(METRIC_GAUGE, "rowcast_lsn",
                                  "WAL position, as a number, by how far it is taken care of.",
                                  "kind=\"acknowledged\"", 1);
-    m->lag_bytes = metric_new(METRIC_GAUGE, "rowcast_source_lag_bytes",
-                              "WAL that the server has written and we have not received.", "", 1);
     m->lag = metric_new(METRIC_GAUGE, "rowcast_source_lag_seconds",
                         "Age of the last transaction received while more is coming; 0 at the end.",
                         "", 1000000);
-    m->retained = metric_new(METRIC_GAUGE, "rowcast_slot_retained_wal_bytes",
-                             "WAL that the server keeps for the slot.", "", 1);
-    m->safe = metric_new(METRIC_GAUGE, "rowcast_slot_safe_wal_size_bytes",
-                         "WAL that can be written before the slot is lost; -1: no limit.", "", 1);
 }
 
 // ---- status ----
 
-static int send_status(struct stream *s, lsn_t flushed)
+// ask: for an answer.
+static int send_status(struct stream *s, lsn_t flushed, bool ask)
 {
     uint8_t m[34] = {'r'};
     const uint64_t values[] = {s->ack->received, flushed, flushed,
@@ -66,6 +66,7 @@ static int send_status(struct stream *s, lsn_t flushed)
         uint64_t be = __builtin_bswap64(values[i]);
         memcpy(m + 1 + 8 * i, &be, 8);
     }
+    m[33] = ask;
     return PQputCopyData(s->c->pg, (const char *)m, sizeof m) == 1 ? 0 : -1;
 }
 
@@ -75,7 +76,7 @@ int64_t stream_tick(struct stream *s)
     lsn_t watermark = journal_watermark(s->journal), held = gate(s);
     lsn_t flushed = ack_status(s->ack, watermark, held, now);
     // A failure shows when the connection is read.
-    if (flushed && send_status(s, flushed) == 0)
+    if (flushed && send_status(s, flushed, false) == 0)
         (void)PQflush(s->c->pg);
     // Progress is not added here: only the loop appends.
     return ack_deadline(s->ack, watermark, held, true);
@@ -159,6 +160,7 @@ static int take_messages(struct loop *l, size_t budget, size_t *ret_bytes, struc
         l->reading.messages++;
     }
     l->reading.bytes += bytes;
+    l->heard |= bytes != 0;
     *ret_bytes = bytes;
     if (n == -1)
         return end_of_copy(l->s, e);
@@ -221,22 +223,69 @@ static int read_turn(struct loop *l, struct err *e)
     return 0;
 }
 
-// ---- figures ----
+// ---- the server's state ----
 
-static void poll_figures(struct loop *l, int64_t now)
+// What of ours holds acknowledgement back; NULL: nothing but reading. Static.
+static const char *behind(const struct loop *l)
 {
-    struct slot_figures f;
-    if (now >= l->figures_at) {
-        l->figures_at = now + FIGURES_INTERVAL_US;
-        lookup_ask_figures(l->s->lookup);
+    const struct stream *s = l->s;
+    const char *who = NULL;
+    if (l->stall.said)
+        return l->stall.said;
+    if (s->gate && s->gate(s->gate_arg, &who) < journal_watermark(s->journal))
+        return who;
+    return NULL;
+}
+
+// Before anything is decided about silence: what waits in the socket is a word too.
+static bool heard(const struct loop *l)
+{
+    int waiting = 0;
+    return ioctl(PQsocket(l->s->c->pg), FIONREAD, &waiting) == 0 && waiting > 0;
+}
+
+static int look_at_silence(struct loop *l, int64_t now, struct err *e)
+{
+    enum silence_verdict v = silence_judge(&l->silence, &l->figures.witness, now);
+    if (likely(v == SILENCE_FINE) && l->verdict == SILENCE_FINE)
+        return 0;
+    if (l->stall.since || transaction_replaying(l->s->transaction) ||
+        heard(l)) { // then it is we who do not listen
+        silence_heard(&l->silence, now);
+        v = SILENCE_FINE;
     }
-    if (!lookup_figures(l->s->lookup, &f))
-        return;
-    lsn_t received = l->s->ack->received;
-    metric_set(l->metrics.lag_bytes, f.wal_lsn > received ? (int64_t)(f.wal_lsn - received) : 0);
-    metric_set(l->metrics.retained,
-               f.restart && f.wal_lsn > f.restart ? (int64_t)(f.wal_lsn - f.restart) : 0);
-    metric_set(l->metrics.safe, f.safe_wal_size);
+    if (v == SILENCE_LOOK)
+        figures_hurry(&l->figures);
+    else if (v == SILENCE_BUSY && l->verdict != v)
+        log_info("the server is silent, but at work: a large transaction that has nothing for us?",
+                 "slot=%s pid=%d", l->s->slot, l->figures.pid);
+    l->verdict = v == SILENCE_LOOK ? l->verdict : v;
+    long seconds = (long)(l->silence.limit_us / 1000000);
+    if (v == SILENCE_ENDED)
+        return err_set(e, ERR_RETRY,
+                       "the server has given up the stream, and we did not hear it: "
+                       "something in between cut the connection silently");
+    if (v == SILENCE_DEAF)
+        return err_set(e, ERR_RETRY,
+                       "no word in the stream for %ld s, though the server works and was asked: "
+                       "something in between swallows it, or its walsender (pid %d) stands still",
+                       seconds, l->figures.pid);
+    if (v == SILENCE_GONE)
+        return err_set(e, ERR_RETRY, "no word from the server for %ld s, though it was asked",
+                       seconds);
+    return 0;
+}
+
+static int look_at_server(struct loop *l, int64_t now, struct err *e)
+{
+    struct figures_ours ours = {l->s->ack->received, behind(l)};
+    figures_step(&l->figures, l->figures_ready, &ours, now);
+    l->figures_ready = false;
+    if (figures_stopping(&l->figures, now))
+        return err_set(e, ERR_RETRY,
+                       "the server is stopping, and what it still has for us would hold it up: it "
+                       "comes again");
+    return look_at_silence(l, now, e);
 }
 
 static void update_metrics(struct loop *l)
@@ -269,9 +318,14 @@ static int64_t settle(struct loop *l)
         transaction_progress(s->transaction, progress);
     lsn_t watermark = journal_watermark(s->journal), held = gate(s);
     lsn_t flushed = ack_status(s->ack, watermark, held, now);
-    // A failure shows when the connection is read; which flushes too, but for during a replay.
-    if (flushed && send_status(s, flushed) == 0 && transaction_replaying(s->transaction))
-        (void)PQflush(s->c->pg);
+    if (flushed) {
+        bool ask = now >= l->silence.heard_at + s->ack->interval_us / 2;
+        // A failure shows when the connection is read; which flushes too, but for during a replay.
+        if (send_status(s, flushed, ask) == 0 && transaction_replaying(s->transaction))
+            (void)PQflush(s->c->pg);
+        if (ask)
+            silence_asked(&l->silence, now);
+    }
     return ack_deadline(s->ack, watermark, held, open);
 }
 
@@ -282,8 +336,10 @@ static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
         deadline = l->read_at;
     if (stall_deadline(&l->stall) < deadline)
         deadline = stall_deadline(&l->stall);
-    if (l->figures_at < deadline)
-        deadline = l->figures_at;
+    const int64_t others[] = {figures_deadline(&l->figures),
+                              silence_deadline(&l->silence, &l->figures.witness, clock_mono_us())};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        deadline = others[i] < deadline ? others[i] : deadline;
     // Nothing is read while stalled: only this tells then that the connection is gone.
     short events = l->stall.since ? POLLRDHUP : l->read_at ? 0 : POLLIN;
     int pending = PQflush(s->c->pg);
@@ -291,11 +347,13 @@ static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
         return connection_error(s->c, NULL, e);
     if (pending == 1) // both, or both sides could wait for each other
         events |= POLLOUT | POLLIN;
-    short revents, unused, lookup_events = 0;
+    short revents, lookup_revents, lookup_events = 0;
     int lookup = lookup_fd(s->lookup, &lookup_events);
     // A socket that nobody waits for is cheaper to write to.
     int fd = events ? PQsocket(s->c->pg) : -1;
-    waiter_sleep(s->waiter, fd, events, lookup, lookup_events, deadline, &revents, &unused);
+    waiter_sleep(s->waiter, fd, events, lookup, lookup_events, deadline, &revents, &lookup_revents);
+    l->figures_ready = lookup_revents != 0;
+    l->heard |= (revents & POLLIN) != 0; // perhaps only a part of a huge message
     bool gone = revents & (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP);
     if (l->stall.since && gone)
         return err_set(e, ERR_RETRY, "the connection was lost while reading had stopped");
@@ -306,30 +364,42 @@ static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
     return 0;
 }
 
+static int turn(struct loop *l, struct err *e)
+{
+    if (!l->read_at && read_turn(l, e) != 0)
+        return -1;
+    if (l->s->c->publication_skipped)
+        return publication_skipped(l->s, e);
+    int64_t now = clock_mono_us();
+    if (l->drained && !l->read_at) {
+        reading_round(&l->reading, now);
+        int64_t pause = reading_pause_us(&l->reading, now);
+        l->read_at = pause ? now + pause : 0;
+        // Without a pause poll would have to see what is left, and under TLS cannot.
+        l->drained = pause || !l->left;
+    }
+    if (l->heard)
+        silence_heard(&l->silence, now);
+    l->heard = false;
+    int64_t deadline = settle(l);
+    update_metrics(l);
+    if (look_at_server(l, now, e) != 0)
+        return -1;
+    return l->drained || l->stall.since ? sleep_until(l, deadline, e) : 0;
+}
+
 int stream_run(struct stream *s, struct err *e)
 {
     struct loop l = {.s = s};
+    int64_t now = clock_mono_us();
+    int r = 0;
     find_metrics(&l.metrics);
+    figures_init(&l.figures, s->lookup, s->slot, s->watch, s->health, PQbackendPID(s->c->pg), now);
+    silence_init(&l.silence, s->silence_us, s->sender_timeout_us, now);
     (void)prctl(PR_SET_TIMERSLACK, 1UL); // pauses are shorter than the default adds
-    reading_attach(&l.reading, PQsocket(s->c->pg), clock_mono_us());
-    while (!atomic_load(s->waiter->stopped)) {
-        if (!l.read_at && read_turn(&l, e) != 0)
-            return -1;
-        if (s->c->publication_skipped)
-            return publication_skipped(s, e);
-        int64_t now = clock_mono_us();
-        if (l.drained && !l.read_at) {
-            reading_round(&l.reading, now);
-            int64_t pause = reading_pause_us(&l.reading, now);
-            l.read_at = pause ? now + pause : 0;
-            // Without a pause poll would have to see what is left, and under TLS cannot.
-            l.drained = pause || !l.left;
-        }
-        int64_t deadline = settle(&l);
-        update_metrics(&l);
-        poll_figures(&l, now);
-        if ((l.drained || l.stall.since) && sleep_until(&l, deadline, e) != 0)
-            return -1;
-    }
-    return 0;
+    reading_attach(&l.reading, PQsocket(s->c->pg), now);
+    while (r == 0 && !atomic_load(s->waiter->stopped))
+        r = turn(&l, e);
+    figures_fini(&l.figures);
+    return r;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "source/transaction.h"
+#include "source/watch.h"
 
 struct stream {
     struct connection *c; // in COPY BOTH
@@ -11,9 +12,12 @@ struct stream {
     struct journal *journal;
     struct lookup *lookup;
     const char *slot;
-    lsn_t (*gate)(void *arg); // or NULL
+    lsn_t (*gate)(void *arg, const char **ret_who); // or NULL
     void *gate_arg;
     struct health *health;
+    struct watch *watch;       // kept over connections
+    int64_t silence_us;        // 0: as long as sender_timeout_us
+    int64_t sender_timeout_us; // the server's; 0: none
 };
 
 // Streams until the connection ends or is stopped (then 0); -1: e says why it ended.

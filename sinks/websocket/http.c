@@ -152,6 +152,12 @@ static void put_health(struct context *c, struct buf *out)
     clock_text(since_us, since);
     buf_printf(out, "\"state\":\"%s\",\"since\":\"%s\",\"text\":", health_state_name(state), since);
     json_string(out, text, strlen(text));
+    char warning[1024];
+    health_warning(c->server->o.health, warning, sizeof warning);
+    if (!*warning)
+        return;
+    buf_puts(out, ",\"warning\":");
+    json_string(out, warning, strlen(warning));
 }
 
 static void get_ready(struct context *c, struct http_answer *a)

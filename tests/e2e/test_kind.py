@@ -3,10 +3,12 @@ has to be; and what an operator can ask of a running rowcast."""
 
 import json
 import os
+import signal
 import stat
+import time
 
 from lib.rowcast import command
-from lib.wait import wait_for
+from lib.wait import free_port, wait_for
 
 
 def ask(rc):
@@ -37,3 +39,81 @@ def test_status_is_asked_at_the_control_socket(pg, make_rowcast):
     assert ask(rc)["state"] == "live"
     assert rc.stop() == 0
     assert not (rc.journal / "control").exists()
+
+
+def test_neither_idle_time_nor_neighbours_hold_wal(each_pg, make_rowcast):
+    """Nobody writes what is captured: the slot follows all the same, and so does what it keeps."""
+    pg = each_pg
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    pg.sql("create database elsewhere")
+    make_rowcast(source=pg.conninfo()).start()
+    pg.sql("create table big as select n from generate_series(1, 10000) n", db="elsewhere")
+    end = pg.lsn()
+    pg.wait_confirmed("rowcast", end, deadline=10)
+    pg.sql("select pg_switch_wal()")
+    pg.wait_confirmed("rowcast", pg.lsn(), deadline=10)
+
+    def follows():
+        pg.sql("checkpoint")  # the place to restart from moves with it
+        return pg.slot("rowcast")["restart_lsn"] >= end
+    wait_for(follows, 15, lambda: f"restart_lsn to follow: {pg.slot('rowcast')}")
+
+
+def test_a_stopping_server_does_not_wait_for_room(each_pg, make_rowcast):
+    """Reading has stopped for want of room in the journal, so nobody hears what the server asks."""
+    pg = each_pg
+    pg.sql("create table t (id int, pad text); create publication rowcast for table t")
+    rc = make_rowcast("--journal-size", "1MiB", "--segment-size", "256KiB", "--memory", "1MiB",
+                      "--compression", "-7", source=pg.conninfo(),
+                      kafka=f"127.0.0.1:{free_port()}").start(ready=False)
+    pg.wait_slot_active("rowcast")
+    pg.sql("insert into t select n, string_agg(md5(n || '.' || i), '')"
+           " from generate_series(1, 20000) n, generate_series(1, 20) i group by n")
+    rc.wait_log("reading stopped", 60)
+    began = time.monotonic()
+    pg.process.send(signal.SIGINT)
+    wait_for(lambda: not pg.process.alive(), 20, "the fast shutdown to end")
+    took = time.monotonic() - began
+    assert took < 2, f"the shutdown took {took:.1f} s"
+    assert rc.log_contains("the server is stopping")
+    pg.start()
+    pg.wait_slot_active("rowcast")
+
+
+def test_what_the_server_pays_is_said_once(pg, make_rowcast):
+    """A transaction of another session keeps WAL and catalogs; commits wait for us: a warning, a
+    metric and a word in /readyz and check, each once, and once more when it is over."""
+    pg.sql("create table t (id int primary key); create table other (id int, pad text);"
+           "create publication rowcast for table t")
+    args = ["--warn-retained-wal", "1MiB", "--warn-xmin-age", "3"]
+    rc = make_rowcast(*args, source=pg.conninfo()).start()
+    assert rc.stop() == 0
+    with pg.connect(autocommit=False, application_name="nightly") as long:
+        long.execute("insert into other values (0)")
+        pid = long.info.backend_pid
+        for _ in range(4):
+            pg.sql("insert into other select n, repeat('x', 500) from generate_series(1, 4000) n")
+        pg.configure({"synchronous_standby_names": "*"})
+        pg.reload()
+        rc.start()
+        line = rc.wait_log("warning=retained_wal cause=.*")[0]
+        assert f"pid {pid}, user postgres, application \\\"nightly\\\"" in line, line
+        rc.wait_log("warning=synchronous .*synchronous_standby_names")
+        ready = json.loads(rc.get("/readyz")[1])
+        assert ready["state"] == "live" and str(pid) in ready["warning"], ready
+        assert ask(rc)["warning"] == ready["warning"]
+        found = command("check", *args, "--source", pg.conninfo()).stdout
+        assert f"warn: retained_wal: the server keeps" in found and f"pid {pid}" in found, found
+        assert "warn: synchronous: " in found
+        warned = [reason for reason in ("retained_wal", "xmin_age", "synchronous", "safe_wal")
+                  if rc.metrics().get("rowcast_source_warning", reason=reason)]
+        assert warned == ["retained_wal", "xmin_age", "synchronous"]
+        long.rollback()
+    pg.configure({"synchronous_standby_names": ""})
+    pg.reload()
+    wait_for(lambda: pg.sql("checkpoint") is None and ask(rc)["warning"] == "", 30,
+             lambda: f"the warnings to end: {ask(rc)}")
+    log = rc.process.log_text()
+    for reason in ("retained_wal", "xmin_age", "synchronous"):
+        assert log.count(f"warning={reason} cause=") == 1, log
+        assert log.count(f'msg="no longer" slot=rowcast warning={reason}') == 1, log

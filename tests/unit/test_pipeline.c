@@ -87,7 +87,7 @@ int source_run(struct source *s, struct err *e)
     return 0; // as after a signal
 }
 
-void source_set_gate(struct source *s, lsn_t (*safe)(void *arg), void *arg)
+void source_set_gate(struct source *s, lsn_t (*safe)(void *arg, const char **who), void *arg)
 {
     (void)s, (void)safe, (void)arg;
 }

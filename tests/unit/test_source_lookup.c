@@ -1,5 +1,5 @@
-// The slot's figures are asked for without waiting, also where that takes a new connection: the
-// stream is read meanwhile. A peer that says what it has to, or nothing, stands for the server.
+// What is asked in the background is asked without waiting, also where that takes a new connection:
+// the stream is read meanwhile. A peer that says what it has to, or nothing, stands for the server.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define PATIENCE_MS 10000
+#define QUESTION    "select 'a question'"
 
 struct fixture {
     int listener, peer;
@@ -65,13 +66,13 @@ static int teardown(void **state)
 }
 
 // What the loop of the stream does.
-static bool step(struct lookup *l, struct slot_figures *ret_f)
+static bool step(struct lookup *l, PGresult **ret_r)
 {
     struct pollfd p = {0};
     p.fd = lookup_fd(l, &p.events);
     assert_true(p.fd >= 0);
     assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
-    return lookup_figures(l, ret_f);
+    return lookup_answer(l, ret_r);
 }
 
 // One message from the look-up; the first one has no kind.
@@ -80,7 +81,7 @@ static void receive(struct fixture *f, bool first, char *text, size_t size)
     uint8_t head[5];
     size_t skip = first ? 1 : 0;
     struct pollfd p = {.fd = f->peer, .events = POLLIN};
-    struct slot_figures none;
+    PGresult *none = NULL;
     while (poll(&p, 1, 0) == 0)
         assert_false(step(f->l, &none));
     assert_int_equal(recv(f->peer, head + skip, 5 - skip, MSG_WAITALL), 5 - skip);
@@ -121,14 +122,14 @@ static void send_row(int fd, const char *const *values, size_t n)
 static void a_silent_server_is_not_waited_for(void **state)
 {
     struct fixture *f = *state;
-    struct slot_figures none;
+    PGresult *none = NULL;
     short events;
-    lookup_ask_figures(f->l);
+    lookup_ask(f->l, QUESTION);
     int fd = lookup_fd(f->l, &events);
     assert_true(fd >= 0);
     assert_false(step(f->l, &none)); // its greeting is sent
     assert_null(lookup_connection(f->l));
-    lookup_ask_figures(f->l); // not answered in all the time: begun anew
+    lookup_ask(f->l, QUESTION); // not answered in all the time: begun anew
     assert_true(lookup_fd(f->l, &events) >= 0);
     f->peer = accept(f->listener, NULL, NULL);
     char byte[1024];
@@ -140,9 +141,9 @@ static void a_server_that_goes_is_let_go(void **state)
 {
     struct fixture *f = *state;
     char text[1024];
-    struct slot_figures none;
+    PGresult *none = NULL;
     short events;
-    lookup_ask_figures(f->l);
+    lookup_ask(f->l, QUESTION);
     f->peer = accept(f->listener, NULL, NULL);
     receive(f, true, text, sizeof text);
     shutdown(f->peer, SHUT_RDWR);
@@ -151,13 +152,12 @@ static void a_server_that_goes_is_let_go(void **state)
     assert_null(lookup_connection(f->l));
 }
 
-static void figures_come_over_a_new_connection(void **state)
+static void an_answer_comes_over_a_new_connection(void **state)
 {
     struct fixture *f = *state;
-    static const char *const values[] = {"0/30", "0/10", "0/20", "7", "f"};
+    static const char *const values[] = {"0/30", "", "7"};
     char text[1024];
-    short events;
-    lookup_ask_figures(f->l);
+    lookup_ask(f->l, QUESTION);
     f->peer = accept(f->listener, NULL, NULL);
     receive(f, true, text, sizeof text);
     send_message(f->peer, 'R', "\0\0\0", 4);
@@ -168,21 +168,45 @@ static void figures_come_over_a_new_connection(void **state)
     send_message(f->peer, 'Z', "I", 1);
     receive(f, false, text, sizeof text);
     assert_non_null(strstr(text, "set application_name = 'rowcast_lookup'"));
-    assert_non_null(strstr(text, "slot_name = 'theslot'"));
+    assert_non_null(strstr(text, QUESTION));
     send_message(f->peer, 'C', "SET", 4);
     send_row(f->peer, values, ARRAY_LEN(values));
     send_message(f->peer, 'C', "SELECT 1", 9);
     send_message(f->peer, 'Z', "I", 1);
-    struct slot_figures got = {0};
+    AUTO_RESULT PGresult *got = NULL;
     while (!step(f->l, &got))
         continue;
-    assert_int_equal(got.wal_lsn, 0x30);
-    assert_int_equal(got.restart, 0x10);
-    assert_int_equal(got.safe_wal_size, 7);
-    assert_false(got.lost);
+    assert_string_equal(result_text(got, 0, 0), "0/30");
+    assert_string_equal(result_text(got, 0, 2), "7");
     assert_non_null(lookup_connection(f->l));
-    while (lookup_fd(f->l, &events) >= 0) // the end of the answer
-        assert_false(step(f->l, &got));
+    assert_int_equal(lookup_end(f->l), LOOKUP_GOES_ON);
+}
+
+#define FIELDS(state) "SFATAL\0C" state "\0Mterminating connection\0"
+
+// Its own session is ended while it asks nothing: then a new one is refused.
+static void a_server_that_stops_is_told_apart(void **state)
+{
+    struct fixture *f = *state;
+    char text[1024];
+    PGresult *none = NULL;
+    short events;
+    an_answer_comes_over_a_new_connection(state);
+    send_message(f->peer, 'E', FIELDS("57P01"), sizeof FIELDS("57P01"));
+    shutdown(f->peer, SHUT_RDWR);
+    while (lookup_fd(f->l, &events) >= 0)
+        assert_false(step(f->l, &none));
+    assert_int_equal(lookup_end(f->l), LOOKUP_ENDED);
+    assert_int_equal(lookup_end(f->l), LOOKUP_GOES_ON); // it is told once
+    close(f->peer);
+    lookup_ask(f->l, QUESTION);
+    f->peer = accept(f->listener, NULL, NULL);
+    receive(f, true, text, sizeof text);
+    send_message(f->peer, 'E', FIELDS("57P03"), sizeof FIELDS("57P03"));
+    shutdown(f->peer, SHUT_RDWR);
+    while (lookup_fd(f->l, &events) >= 0)
+        assert_false(step(f->l, &none));
+    assert_int_equal(lookup_end(f->l), LOOKUP_REFUSED);
 }
 
 int main(void)
@@ -190,7 +214,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_silent_server_is_not_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(a_server_that_goes_is_let_go, setup, teardown),
-        cmocka_unit_test_setup_teardown(figures_come_over_a_new_connection, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_comes_over_a_new_connection, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_server_that_stops_is_told_apart, setup, teardown),
     };
     return cmocka_run_group_tests_name("source_lookup", tests, NULL, NULL);
 }
