@@ -1,5 +1,34 @@
 #include "command/command.h"
 
+// ADDR:PORT that nobody else reaches.
+static bool is_local(const char *address)
+{
+    static const char *const local[] = {"127.", "[::1]", "localhost:"};
+    for (size_t i = 0; i < ARRAY_LEN(local); i++) {
+        if (strncmp(address, local[i], strlen(local[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+// Who is reached without TLS and without a log-in, or reaches us so.
+static void check_ports(const struct settings *s, struct buf *out)
+{
+    if (strcmp(s->listen, "off") != 0 && !is_local(s->listen))
+        buf_printf(out,
+                   "warn: listen %s: others reach it, without TLS and without a log-in; remedy: "
+                   "listen on 127.0.0.1, behind a reverse proxy that has both\n",
+                   s->listen);
+    bool plain = s->kafka && !is_local(s->kafka);
+    for (size_t i = 0; plain && i < s->kafka_properties.n; i++)
+        plain = !strstr(s->kafka_properties.items[i], "SSL");
+    if (plain)
+        buf_printf(out,
+                   "warn: kafka %s: records are sent without TLS; remedy: --kafka-property "
+                   "security.protocol=SSL or SASL_SSL\n",
+                   s->kafka);
+}
+
 int command_check(const struct settings *s, int *ret_status, struct err *e)
 {
     if (command_need_source(s, "check", e) != 0)
@@ -16,6 +45,7 @@ int command_check(const struct settings *s, int *ret_status, struct err *e)
             kafka_bad == 0)
             kafka_bad = 1;
     }
+    check_ports(s, &out);
     buf_printf(&out, "%d problems\n", source_bad + kafka_bad);
     *ret_status = source_bad ? err_exit_code(ERR_SOURCE) : kafka_bad ? err_exit_code(ERR_KAFKA) : 0;
     return command_print(&out, NULL, e);

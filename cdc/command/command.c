@@ -10,6 +10,8 @@ struct source_options command_source_options(const struct settings *s)
     return (struct source_options){
         .conninfo = s->source,
         .password_file = s->password_file,
+        .config_file = s->config,
+        .conninfo_on_command_line = s->source_on_command_line,
         .slot = s->slot,
         .publications = s->publications.items,
         .publication_count = s->publications.n,

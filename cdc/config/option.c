@@ -36,8 +36,8 @@ const struct command_info commands[] = {
         .usage = "--source CONNINFO|URL [--kafka HOST:PORT[,..]] ...",
         .summary = "look whether run would work",
         .text = "Changes nothing. Prints each finding with its cause and the statement or setting "
-                "that mends it, then `N problems`. Exit status 0 when there is none, 3 for the "
-                "source, 8 for Kafka.",
+                "that mends it, also settings that are merely weak, then `N problems`. Exit "
+                "status 0 when there is none, 3 for the source, 8 for Kafka.",
         .words_are_tables = true,
     },
     {
@@ -305,7 +305,7 @@ const struct option_info options[] = {
      .help = "Sync the journal to disk before the slot is acknowledged. off is for experiments: a "
              "power cut then loses changes."},
 
-    {"WebSocket and HTTP", "listen", "ADDR:PORT|off", OPTION_STRING, COMMAND_RUN, FIELD(listen),
+    {"WebSocket and HTTP", "listen", "ADDR:PORT|off", OPTION_STRING, KAFKA_COMMANDS, FIELD(listen),
      .fallback = "127.0.0.1:7654", .valid = listen_valid,
      .accepts = "ADDR:PORT, [IPV6]:PORT or off",
      .help = "Where the stream, the live page, /metrics, /healthz and /readyz are served. There is "

@@ -150,6 +150,7 @@ int settings_load(struct settings *s, enum command command, int argc, char **arg
     int r = command_line(s, command_get(command), argc, argv, e);
     if (r == 0 && s->help)
         return 0;
+    s->source_on_command_line = s->source;
     if (r == 0)
         r = environment(s, command, e);
     if (r == 0 && s->config)

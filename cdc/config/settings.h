@@ -19,6 +19,7 @@ struct settings {
     bool help;
     // source
     char *source;
+    bool source_on_command_line;
     char *password_file;
     char *slot;
     struct strings publications;

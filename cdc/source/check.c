@@ -4,6 +4,8 @@
 #include "source/figures.h"
 #include "source/preflight.h"
 #include "source/relations.h"
+#include "source/safety.h"
+#include "source/versions.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -88,6 +90,9 @@ int source_check(const struct source_options *o, struct buf *out, int *ret_bad, 
         struct preflight p = {
             .o = o, .sql = lookup_connection(l), .report = print_finding, .arg = &c};
         r = preflight_run(&p, e);
+        versions_report(&p);
+        if (r == 0)
+            r = safety_check(&p, e);
         if (r == 0)
             r = check_figures(o, lookup_connection(l), &c, e);
         if (r == 0)

@@ -8,7 +8,9 @@
 struct source_options {
     const char *conninfo;      // a connection string or URL, as the user gave it
     const char *password_file; // or NULL; read again at each connect
-    const char *slot;          // the stream's name too
+    const char *config_file;   // that was read, or NULL; for `check`
+    bool conninfo_on_command_line;
+    const char *slot; // the stream's name too
     char *const *publications;
     size_t publication_count;
     char *const *tables; // globs: which tables a publication is created for, and which are kept
