@@ -1,6 +1,7 @@
 #include "proto/json_value.h"
 
 #include "base/clock.h"
+#include "proto/shortest.h"
 #include "proto/wire.h"
 
 #include <math.h>
@@ -315,11 +316,10 @@ void double_text(struct buf *out, double v)
     bool everyday = v >= 1e-4 && v < 1e15;
     if (everyday && put_short_double(out, v))
         return;
-    char text[32], digits[20] = "";
+    char text[SHORTEST_TEXT_MAX], digits[20] = "";
     // Normal numbers of up to 15 digits come out with trailing zeros, which are cut.
     for (int n = everyday ? 16 : fpclassify(v) == FP_SUBNORMAL ? 1 : 15;; n++) {
-        snprintf(text, sizeof text, "%.*e", n - 1, v);
-        if (n == 17 || strtod(text, NULL) == v)
+        if (shortest_double(text, v, n) || n == 17)
             break;
     }
     int exp, n = split_decimal(text, digits, &exp);
@@ -333,10 +333,9 @@ void float_text(struct buf *out, float f)
     f = fabsf(f);
     if (f >= 1e-4F && f < 1e6F && put_short_float(out, f))
         return;
-    char text[32], digits[20] = "";
+    char text[SHORTEST_TEXT_MAX], digits[20] = "";
     for (int n = fpclassify(f) == FP_SUBNORMAL ? 1 : 6;; n++) {
-        snprintf(text, sizeof text, "%.*e", n - 1, (double)f);
-        if (n == 9 || strtof(text, NULL) == f)
+        if (shortest_float(text, f, n) || n == 9)
             break;
     }
     int exp, n = split_decimal(text, digits, &exp);
