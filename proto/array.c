@@ -1,21 +1,28 @@
 #include "proto/array.h"
 
+#include "proto/binary.h"
+#include "proto/binary_array.h"
 #include "proto/scalar.h"
 
 #include <strings.h>
 
 enum { FIELD_VALUE = 1, FIELD_NULL = 2, FIELD_DIMENSION = 3 }; // of the array messages
 
-struct parse {
-    const char *at, *end;
-    char delimiter;
+// What the message is made from, besides the values and NULLs in the scratch memory.
+struct shape {
     enum kind element;
     struct array_scratch *scratch;
     uint64_t count;                       // of elements
     int dimensions;                       // 0: not known yet
-    int depth;                            // of open braces
     int32_t length[ARRAY_DIMENSIONS_MAX]; // -1: not known yet
     int32_t lower[ARRAY_DIMENSIONS_MAX];
+};
+
+struct parse {
+    const char *at, *end;
+    char delimiter;
+    struct shape shape;
+    int depth;                              // of open braces
     int32_t in_brace[ARRAY_DIMENSIONS_MAX]; // elements so far in the open brace of this depth
 };
 
@@ -51,31 +58,35 @@ static bool parse_bounds(struct parse *p)
 {
     int32_t lower, upper;
     while (take(p, '[')) {
-        if (p->dimensions == ARRAY_DIMENSIONS_MAX || !parse_bound(p, ':', &lower) ||
+        if (p->shape.dimensions == ARRAY_DIMENSIONS_MAX || !parse_bound(p, ':', &lower) ||
             !parse_bound(p, ']', &upper))
             return false;
         int64_t length = (int64_t)upper - lower + 1;
         if (length < 1 || length > INT32_MAX)
             return false;
-        p->lower[p->dimensions] = lower;
-        p->length[p->dimensions++] = (int32_t)length;
+        p->shape.lower[p->shape.dimensions] = lower;
+        p->shape.length[p->shape.dimensions++] = (int32_t)length;
     }
-    return p->dimensions == 0 || take(p, '=');
+    return p->shape.dimensions == 0 || take(p, '=');
 }
 
-static bool put_element(struct parse *p, const char *text, size_t n)
+static void put_tag(struct shape *s)
 {
-    if (kind_wire_type(p->element) == WIRE_LEN)
-        buf_putc(&p->scratch->values, FIELD_VALUE << 3 | WIRE_LEN);
-    return scalar_encode(&p->scratch->values, p->element, text, n);
+    if (kind_wire_type(s->element) == WIRE_LEN)
+        buf_putc(&s->scratch->values, FIELD_VALUE << 3 | WIRE_LEN);
 }
 
-static void put_null(struct parse *p)
+static bool put_element(struct shape *s, const char *text, size_t n)
 {
-    if (kind_wire_type(p->element) == WIRE_LEN)
-        buf_putc(&p->scratch->values, FIELD_VALUE << 3 | WIRE_LEN);
-    scalar_encode_zero(&p->scratch->values, p->element);
-    wire_varint(&p->scratch->nulls, p->count);
+    put_tag(s);
+    return scalar_encode(&s->scratch->values, s->element, text, n);
+}
+
+static void put_null(struct shape *s)
+{
+    put_tag(s);
+    scalar_encode_zero(&s->scratch->values, s->element);
+    wire_varint(&s->scratch->nulls, s->count);
 }
 
 // Behind the opening quote.
@@ -85,13 +96,13 @@ static bool parse_quoted(struct parse *p)
     while (p->at < p->end && *p->at != '"' && *p->at != '\\')
         p->at++;
     if (take(p, '"'))
-        return put_element(p, first, (size_t)(p->at - 1 - first));
-    struct buf *text = &p->scratch->text;
+        return put_element(&p->shape, first, (size_t)(p->at - 1 - first));
+    struct buf *text = &p->shape.scratch->text;
     buf_clear(text);
     for (;;) {
         buf_put(text, first, (size_t)(p->at - first));
         if (take(p, '"'))
-            return put_element(p, (const char *)text->p, text->n);
+            return put_element(&p->shape, (const char *)text->p, text->n);
         if (!take(p, '\\') || p->at == p->end)
             return false;
         first = p->at++; // the escaped character, and what follows
@@ -111,26 +122,28 @@ static bool parse_unquoted(struct parse *p)
             p->at++;
     size_t n = (size_t)(p->at - first);
     if (n == 4 && memcmp(first, "NULL", 4) == 0) {
-        put_null(p);
+        put_null(&p->shape);
         return true;
     }
-    return n > 0 && !(n == 4 && strncasecmp(first, "NULL", 4) == 0) && put_element(p, first, n);
+    return n > 0 && !(n == 4 && strncasecmp(first, "NULL", 4) == 0) &&
+           put_element(&p->shape, first, n);
 }
 
 static bool parse_element(struct parse *p)
 {
-    if (p->dimensions == 0)
-        p->dimensions = p->depth;
-    bool ok = p->depth == p->dimensions && p->count < INT32_MAX &&
+    if (p->shape.dimensions == 0)
+        p->shape.dimensions = p->depth;
+    bool ok = p->depth == p->shape.dimensions && p->shape.count < INT32_MAX &&
               (take(p, '"') ? parse_quoted(p) : parse_unquoted(p));
     p->in_brace[p->depth - 1]++;
-    p->count++;
+    p->shape.count++;
     return ok;
 }
 
 static bool open_brace(struct parse *p)
 {
-    if (p->depth == ARRAY_DIMENSIONS_MAX || (p->dimensions && p->depth == p->dimensions))
+    if (p->depth == ARRAY_DIMENSIONS_MAX ||
+        (p->shape.dimensions && p->depth == p->shape.dimensions))
         return false;
     p->in_brace[p->depth++] = 0;
     return true;
@@ -140,9 +153,9 @@ static bool open_brace(struct parse *p)
 static bool close_brace(struct parse *p)
 {
     int d = --p->depth;
-    if (p->length[d] < 0)
-        p->length[d] = p->in_brace[d];
-    if (p->length[d] != p->in_brace[d])
+    if (p->shape.length[d] < 0)
+        p->shape.length[d] = p->in_brace[d];
+    if (p->shape.length[d] != p->in_brace[d])
         return false;
     if (d > 0)
         p->in_brace[d - 1]++;
@@ -152,8 +165,8 @@ static bool close_brace(struct parse *p)
 static bool parse_array(struct parse *p)
 {
     for (int d = 0; d < ARRAY_DIMENSIONS_MAX; d++) {
-        p->length[d] = -1;
-        p->lower[d] = 1;
+        p->shape.length[d] = -1;
+        p->shape.lower[d] = 1;
     }
     if (p->end - p->at == 2 && memcmp(p->at, "{}", 2) == 0)
         return true;
@@ -190,14 +203,14 @@ static size_t dimension_size(int32_t length, int32_t lower)
     return 2 + varint_size((uint64_t)length) + varint_size((uint64_t)(int64_t)lower);
 }
 
-static void put_message(struct buf *out, const struct parse *p)
+static void put_message(struct buf *out, const struct shape *s)
 {
-    const struct buf *values = &p->scratch->values, *nulls = &p->scratch->nulls;
-    bool packed = kind_wire_type(p->element) != WIRE_LEN;
-    int dimensions = p->dimensions > 1 || p->lower[0] != 1 ? p->dimensions : 0;
+    const struct buf *values = &s->scratch->values, *nulls = &s->scratch->nulls;
+    bool packed = kind_wire_type(s->element) != WIRE_LEN;
+    int dimensions = s->dimensions > 1 || s->lower[0] != 1 ? s->dimensions : 0;
     size_t size = (packed ? field_size(values->n) : values->n) + field_size(nulls->n);
     for (int d = 0; d < dimensions; d++)
-        size += field_size(dimension_size(p->length[d], p->lower[d]));
+        size += field_size(dimension_size(s->length[d], s->lower[d]));
     wire_varint(out, size);
     buf_room(out, size);
     if (packed && values->n)
@@ -208,20 +221,84 @@ static void put_message(struct buf *out, const struct parse *p)
         wire_bytes(out, FIELD_NULL, nulls->p, nulls->n);
     for (int d = 0; d < dimensions; d++) {
         wire_tag(out, FIELD_DIMENSION, WIRE_LEN);
-        wire_varint(out, dimension_size(p->length[d], p->lower[d]));
-        wire_uint(out, 1, (uint64_t)p->length[d]);
-        wire_uint(out, 2, (uint64_t)(int64_t)p->lower[d]);
+        wire_varint(out, dimension_size(s->length[d], s->lower[d]));
+        wire_uint(out, 1, (uint64_t)s->length[d]);
+        wire_uint(out, 2, (uint64_t)(int64_t)s->lower[d]);
     }
 }
 
 bool array_encode(struct buf *out, struct array_scratch *s, enum kind element, char delimiter,
                   const char *text, size_t n)
 {
-    struct parse p = {text, text + n, delimiter, element, s, .count = 0};
+    struct parse p = {text, text + n, delimiter, .shape = {.element = element, .scratch = s}};
     buf_clear(&s->values);
     buf_clear(&s->nulls);
     if (!parse_array(&p))
         return false;
-    put_message(out, &p);
+    put_message(out, &p.shape);
+    return true;
+}
+
+// ---- from binary ----
+
+// What became of an element.
+enum outcome { PUT, NOT_HELD, BROKEN };
+
+static enum outcome put_binary(struct shape *s, const struct binary *b, const struct type *t,
+                               struct slice bytes)
+{
+    if (s->element != KIND_STRING) {
+        put_tag(s);
+        // Whether it is of the type's form shows when its text is made.
+        return scalar_encode_binary(&s->scratch->values, s->element, bytes) ? PUT : NOT_HELD;
+    }
+    struct slice text;
+    struct buf *scratch = &s->scratch->text;
+    if (!binary_plain(t, bytes, &text)) {
+        buf_clear(scratch);
+        if (!binary_text(b, t, bytes, scratch))
+            return BROKEN;
+        text = buf_slice(scratch);
+    }
+    return put_element(s, text.n ? (const char *)text.p : "", text.n) ? PUT : NOT_HELD;
+}
+
+bool array_encode_binary(struct buf *out, struct array_scratch *scratch, enum kind element,
+                         const struct binary *b, struct slice bytes, bool *ret_broken)
+{
+    struct shape s = {.element = element, .scratch = scratch, .lower = {1}};
+    struct reader r = reader_of(bytes.p, bytes.n);
+    struct binary_array a;
+    const struct type *t;
+    buf_clear(&scratch->values);
+    buf_clear(&scratch->nulls);
+    *ret_broken = true;
+    if (!binary_array_read(&r, &a) || !(t = b->find(b->arg, a.element)) ||
+        (element != KIND_STRING && t->kind != element))
+        return false;
+    for (; s.count < a.count; s.count++) {
+        bool null;
+        struct slice value = binary_sized(&r, &null);
+        enum outcome o = PUT;
+        if (r.failed)
+            return false;
+        if (null)
+            put_null(&s);
+        else
+            o = put_binary(&s, b, t, value);
+        if (o != PUT) {
+            *ret_broken = o == BROKEN;
+            return false;
+        }
+    }
+    *ret_broken = !reader_done(&r);
+    if (*ret_broken)
+        return false;
+    s.dimensions = a.dimensions;
+    if (a.dimensions) {
+        memcpy(s.length, a.length, sizeof s.length);
+        memcpy(s.lower, a.lower, sizeof s.lower);
+    }
+    put_message(out, &s);
     return true;
 }

@@ -12,7 +12,9 @@ struct row_field {
     uint8_t kind;   // enum kind
     bool key;
     bool masked;
-    char delimiter; // an array's
+    char delimiter;          // an array's
+    bool direct;             // the kind is its type's own: binary values need not become text first
+    const struct type *type; // NULL: binary values cannot be read
     uint8_t tag_n;
     uint8_t tag[5];
 };
@@ -39,6 +41,9 @@ void row_map_init(struct row_map *map)
         f->key = c->key;
         f->masked = c->masked;
         f->delimiter = type_array_delimiter(c->base_type);
+        if (map->binary)
+            f->type = map->binary->find(map->binary->arg, c->type_oid);
+        f->direct = f->type && f->type->kind == kind && kind != KIND_STRING;
         uint64_t tag = (uint64_t)c->number << 3 | kind_wire_type(kind);
         f->tag_n = (uint8_t)(varint_write(f->tag, tag) - f->tag);
     }
@@ -64,6 +69,7 @@ void row_out_fini(struct row_out *out)
     buf_free(&out->row);
     buf_free(&out->exact);
     buf_free(&out->unchanged);
+    buf_free(&out->text);
     array_scratch_fini(&out->scratch);
 }
 
@@ -108,6 +114,51 @@ static void put_value(struct row_out *out, const struct row_field *f, const char
     }
 }
 
+static bool encode_direct(struct row_out *out, const struct row_map *map, const struct row_field *f,
+                          struct slice bytes)
+{
+    bool broken; // then so is its text
+    return f->kind < KIND_ARRAY
+               ? scalar_encode_binary(&out->row, f->kind, bytes)
+               : array_encode_binary(&out->row, &out->scratch, f->kind - KIND_ARRAY, map->binary,
+                                     bytes, &broken);
+}
+
+static bool put_binary(struct row_out *out, const struct row_map *map, const struct row_field *f,
+                       struct slice bytes, enum row_part part)
+{
+    struct slice text = bytes;
+    if (f->direct) {
+        struct buf *row = &out->row;
+        size_t before = row->n;
+        buf_put(row, f->tag, f->tag_n);
+        if (likely(encode_direct(out, map, f, bytes)))
+            return true;
+        row->n = before;
+    }
+    if (!f->type)
+        return false;
+    if (!binary_plain(f->type, bytes, &text)) {
+        buf_clear(&out->text);
+        if (!binary_text(map->binary, f->type, bytes, &out->text))
+            return false;
+        text = buf_slice(&out->text);
+    }
+    put_value(out, f, text.n ? (const char *)text.p : "", text.n, part);
+    return true;
+}
+
+static bool has_value(const struct value *v)
+{
+    return v->state == VALUE_TEXT || v->state == VALUE_BINARY;
+}
+
+static int unreadable(const struct column *c, struct err *e)
+{
+    return err_set(e, ERR_RETRY, "column %s of type %s: its binary form is none that is known here",
+                   c->name, c->type);
+}
+
 int row_encode(struct row_out *out, const struct row_map *map, const struct tuple *t,
                const struct tuple *old, enum row_part part, struct err *e)
 {
@@ -125,13 +176,16 @@ int row_encode(struct row_out *out, const struct row_map *map, const struct tupl
                                "the server left out the value of column %s in a key or an old row; "
                                "remedy: update PostgreSQL to its newest minor release",
                                map->columns[f->index]->name);
-            if (old && old->values[f->index].state == VALUE_TEXT)
+            if (old && has_value(&old->values[f->index]))
                 v = &old->values[f->index];
             else
                 wire_varint(&out->unchanged, f->number);
         }
-        if (v->state == VALUE_TEXT)
+        if (v->state == VALUE_TEXT || (unlikely(f->masked) && v->state == VALUE_BINARY))
             put_value(out, f, v->text, v->n, part);
+        else if (v->state == VALUE_BINARY &&
+                 !put_binary(out, map, f, (struct slice){(const uint8_t *)v->text, v->n}, part))
+            return unreadable(map->columns[f->index], e);
     }
     return 0;
 }

@@ -285,11 +285,8 @@ static bool encode_integer(struct buf *out, enum kind k, const char *text, size_
     return true;
 }
 
-static bool encode_timestamp(struct buf *out, const char *text, size_t n)
+static void put_timestamp(struct buf *out, struct timestamp t)
 {
-    struct timestamp t;
-    if (!timestamp_parse(text, n, &t))
-        return false;
     uint8_t *length = buf_room(out, 1 + 11 + 6), *at = length + 1;
     if (t.seconds) {
         *at++ = 1 << 3 | WIRE_VARINT;
@@ -301,6 +298,14 @@ static bool encode_timestamp(struct buf *out, const char *text, size_t n)
     }
     *length = (uint8_t)(at - length - 1);
     out->n = (size_t)(at - out->p);
+}
+
+static bool encode_timestamp(struct buf *out, const char *text, size_t n)
+{
+    struct timestamp t;
+    if (!timestamp_parse(text, n, &t))
+        return false;
+    put_timestamp(out, t);
     return true;
 }
 
@@ -331,6 +336,80 @@ bool scalar_encode(struct buf *out, enum kind k, const char *text, size_t n)
         return encode_bytea(out, text, n);
     case KIND_TIMESTAMP:
         return encode_timestamp(out, text, n);
+    default:
+        return false;
+    }
+}
+
+// ---- from binary ----
+
+// There are many NaNs; text has one.
+static void put_float(struct buf *out, uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    f = isnan(f) ? (float)NAN : f;
+    buf_put(out, &f, sizeof f);
+}
+
+static void put_double(struct buf *out, uint64_t bits)
+{
+    double d;
+    memcpy(&d, &bits, sizeof d);
+    d = isnan(d) ? (double)NAN : d;
+    buf_put(out, &d, sizeof d);
+}
+
+static bool binary_integer(enum kind k, struct reader *r, uint64_t *ret_v)
+{
+    if (k == KIND_INT64)
+        *ret_v = reader_be64(r);
+    else if (k == KIND_UINT32)
+        *ret_v = reader_be32(r);
+    else if (reader_left(r) == 2)
+        *ret_v = (uint64_t)(int16_t)reader_be16(r);
+    else
+        *ret_v = (uint64_t)(int32_t)reader_be32(r);
+    return reader_done(r);
+}
+
+bool scalar_encode_binary(struct buf *out, enum kind k, struct slice bytes)
+{
+    struct reader r = reader_of(bytes.p, bytes.n);
+    struct timestamp t;
+    uint64_t v;
+    switch (k) {
+    case KIND_BOOL:
+        if (bytes.n != 1 || bytes.p[0] > 1)
+            return false;
+        buf_putc(out, (char)bytes.p[0]);
+        return true;
+    case KIND_INT32:
+    case KIND_INT64:
+    case KIND_UINT32:
+        if (!binary_integer(k, &r, &v))
+            return false;
+        wire_varint(out, v);
+        return true;
+    case KIND_FLOAT:
+        if (bytes.n != 4)
+            return false;
+        put_float(out, reader_be32(&r));
+        return true;
+    case KIND_DOUBLE:
+        if (bytes.n != 8)
+            return false;
+        put_double(out, reader_be64(&r));
+        return true;
+    case KIND_BYTES:
+        wire_varint(out, bytes.n);
+        buf_put(out, bytes.p, bytes.n);
+        return true;
+    case KIND_TIMESTAMP:
+        if (bytes.n != 8 || !timestamp_from_binary((int64_t)reader_be64(&r), &t))
+            return false;
+        put_timestamp(out, t);
+        return true;
     default:
         return false;
     }

@@ -11,6 +11,9 @@ enum wire_type kind_wire_type(enum kind k);
 // False, and nothing appended: the text is not exactly a value that the kind can hold. `k` is not
 // an array's; `text` need not be NUL-terminated.
 bool scalar_encode(struct buf *out, enum kind k, const char *text, size_t n) MUST_CHECK;
+// The same from PostgreSQL's binary form of a type that has this kind, which is not KIND_STRING.
+// False: no such form, or an instant that a Timestamp cannot hold.
+bool scalar_encode_binary(struct buf *out, enum kind k, struct slice bytes) MUST_CHECK;
 // Appends the value that stands for NULL among an array's values.
 void scalar_encode_zero(struct buf *out, enum kind k);
 

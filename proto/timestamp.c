@@ -2,6 +2,7 @@
 
 #define SECONDS_MIN (-INT64_C(62135596800)) // 0001-01-01 00:00:00 UTC
 #define SECONDS_MAX INT64_C(253402300799)   // 9999-12-31 23:59:59 UTC
+#define PG_EPOCH_S  INT64_C(946684800)      // 2000-01-01 00:00:00 UTC
 
 // Reads from min to max digits; false: fewer. A digit more is the next reader's to refuse.
 static bool read_digits(const char **at, const char *end, int min, int max, int32_t *ret_v)
@@ -104,5 +105,14 @@ bool timestamp_parse(const char *text, size_t n, struct timestamp *ret_t)
     if (seconds < SECONDS_MIN || seconds > SECONDS_MAX)
         return false;
     *ret_t = (struct timestamp){seconds, nanos};
+    return true;
+}
+
+bool timestamp_from_binary(int64_t us, struct timestamp *ret_t)
+{
+    int64_t rest = us % 1000000, seconds = us / 1000000 - (rest < 0) + PG_EPOCH_S;
+    if (seconds < SECONDS_MIN || seconds > SECONDS_MAX) // infinity is the largest and the least
+        return false;
+    *ret_t = (struct timestamp){seconds, (int32_t)((rest < 0 ? rest + 1000000 : rest) * 1000)};
     return true;
 }

@@ -3,10 +3,11 @@
 
 #include "base/base.h"
 
-enum value_state { VALUE_NULL = 'n', VALUE_UNCHANGED = 'u', VALUE_TEXT = 't' };
+enum value_state { VALUE_NULL = 'n', VALUE_UNCHANGED = 'u', VALUE_TEXT = 't', VALUE_BINARY = 'b' };
 
 struct value {
-    const char *text; // VALUE_TEXT: n bytes, never NULL nor NUL-terminated, of the message
+    // VALUE_TEXT, VALUE_BINARY: n bytes, never NULL nor NUL-terminated, of the message.
+    const char *text;
     uint32_t n;
     uint8_t state; // enum value_state
 };

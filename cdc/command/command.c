@@ -26,6 +26,8 @@ struct source_options command_source_options(const struct settings *s)
         .spool_base = s->journal,
         .spool_memory = (size_t)s->spool_memory,
         .spool_bytes = (uint64_t)s->spool_size,
+        .binary = s->binary,
+        .origin_none = s->origin == ORIGIN_NONE,
         .create = s->create,
         .snapshot_connections = s->snapshot_connections,
         .snapshot_rate = s->snapshot_rate,

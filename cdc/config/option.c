@@ -190,7 +190,8 @@ static bool from_valid(const char *text)
 #define SECOND   INT64_C(1000000)
 #define DAY      (86400 * SECOND)
 
-// The order of --log-level and --kafka-format's choices is that of their enums.
+// The order of the choices is that of their enums.
+static const char *const origins[] = {"any", "none", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const kafka_formats[] = {"protobuf", "json", NULL};
 
@@ -245,6 +246,15 @@ const struct option_info options[] = {
      .fallback = "10GiB", .min = 64 * KIB, .max = 1024 * TIB,
      .help = "When these files are larger, or their disk is full, reading goes on without "
              "--streaming for an hour."},
+    {"Source", "binary", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(binary), .fallback = "off",
+     .help = "Have the server send values in binary form, which costs it less; PostgreSQL 14 and "
+             "newer. Events are the same. A column whose type can only be read as text (regclass "
+             "and its like, money, many types of extensions) makes all values be sent as text, "
+             "with a warning that names it."},
+    {"Source", "origin", "any|none", OPTION_ENUM, KAFKA_COMMANDS, FIELD(origin), .fallback = "any",
+     .choices = origins,
+     .help = "none: leave out transactions that came to the server by replication themselves; "
+             "PostgreSQL 16 and newer."},
     {"Source", "create", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(create), .fallback = "on",
      .help = "Create the publication and the slot when they are missing."},
     {"Source", "source-timeout", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(source_timeout_us),

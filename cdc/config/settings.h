@@ -9,6 +9,7 @@ struct strings {
     size_t n;
 };
 
+enum origin { ORIGIN_ANY, ORIGIN_NONE };
 enum kafka_format { KAFKA_PROTOBUF, KAFKA_JSON };
 
 // NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): there is one, in the table's order
@@ -30,6 +31,8 @@ struct settings {
     bool streaming;
     int64_t spool_memory;
     int64_t spool_size;
+    bool binary;
+    int origin; // enum origin
     bool create;
     int64_t row_max;
     int64_t source_timeout_us;                               // 0: the server's

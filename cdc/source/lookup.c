@@ -350,6 +350,17 @@ const struct type *lookup_type(const struct lookup *l, uint32_t oid)
     return t ? &t->type : NULL;
 }
 
+// How a base type or a range is read in its binary form.
+static void set_form(struct type *t, const PGresult *r, int row)
+{
+    char typtype = result_text(r, row, 3)[0];
+    if (typtype == 'b')
+        t->form = type_form(result_text(r, row, 8), result_text(r, row, 9));
+    else if (typtype == 'r' || typtype == 'm')
+        t->form = typtype == 'r' ? FORM_RANGE : FORM_MULTIRANGE;
+    t->inner = result_u32(r, row, 10);
+}
+
 static const struct type *resolve(struct lookup *l, const PGresult *r, uint32_t oid, int depth)
 {
     const struct type *known = lookup_type(l, oid);
@@ -366,14 +377,25 @@ static const struct type *resolve(struct lookup *l, const PGresult *r, uint32_t 
                                result_text(r, i, 3)[0], array ? of : NULL, array ? NULL : of);
         if (!array)
             t->type.delimiter = result_text(r, i, 7)[0];
+        if (!array && !of)
+            set_form(&t->type, r, i);
         HASH_ADD(hh, l->types, type.oid, sizeof t->type.oid, t);
         return &t->type;
     }
     return NULL;
 }
 
+// Types that a binary value of type p may hold: fields, bounds, the ranges of a multirange.
+#define SQL_TYPES_INSIDE                                                                           \
+    " union all select a.atttypid from pg_attribute a where a.attrelid = p.typrelid and "          \
+    "a.attnum > 0 and not a.attisdropped union all select g.rngsubtype from pg_range g where "     \
+    "g.rngtypid = p.oid union all select g.rngtypid from pg_range g where g.rngmultitypid = p.oid"
+
 int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e)
 {
+    if (lookup_connect(l, e) != 0)
+        return -1;
+    bool binary = l->o->binary && l->c->version >= 140000;
     AUTO_BUF struct buf sql = {0};
     buf_puts(&sql, "with recursive t(oid) as (select unnest('{");
     size_t unknown = 0;
@@ -383,17 +405,26 @@ int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e
     }
     if (unknown == 0)
         return 0;
-    buf_puts(&sql,
-             "}'::oid[]) union select v.x from t join pg_type p on p.oid = t.oid cross join lateral"
-             " (values (p.typelem), (p.typbasetype)) v(x) where v.x <> 0)"
-             " select p.oid, n.nspname, p.typname, p.typtype, p.typcategory = 'A' and p.typelem <> "
-             "0, p.typelem, p.typbasetype, p.typdelim from t join pg_type p on p.oid = t.oid join "
-             "pg_namespace n on n.oid = p.typnamespace");
+    buf_printf(
+        &sql,
+        "}'::oid[]) union select v.x from t join pg_type p on p.oid = t.oid cross join lateral"
+        " (select p.typelem union all select p.typbasetype%s) v(x) where v.x <> 0)"
+        " select p.oid, n.nspname, p.typname, p.typtype, p.typcategory = 'A' and p.typelem <> "
+        "0, p.typelem, p.typbasetype, p.typdelim, "
+        "(select prosrc from pg_proc where oid = p.typoutput), "
+        "(select prosrc from pg_proc where oid = p.typsend), %s from t join pg_type p on "
+        "p.oid = t.oid join pg_namespace n on n.oid = p.typnamespace",
+        binary ? SQL_TYPES_INSIDE : "",
+        binary ? "(select case p.oid when g.rngtypid then g.rngsubtype else g.rngtypid end from "
+                 "pg_range g where p.oid in (g.rngtypid, g.rngmultitypid))"
+               : "null");
     AUTO_RESULT PGresult *r = NULL;
     if (ask(l, buf_cstr(&sql), &r, e) != 0)
         return -1;
     for (size_t i = 0; i < n; i++)
         (void)resolve(l, r, oids[i], 0); // one that does not exist stays unknown
+    for (int i = 0; binary && i < PQntuples(r); i++)
+        (void)resolve(l, r, result_u32(r, i, 0), 0);
     return 0;
 }
 

@@ -14,7 +14,7 @@ static void read_tuple(struct reader *r, struct value *values, struct tuple *ret
         v->state = reader_u8(r);
         v->text = NULL;
         v->n = 0;
-        if (v->state == VALUE_TEXT) {
+        if (v->state == VALUE_TEXT || v->state == VALUE_BINARY) {
             v->n = reader_be32(r);
             v->text = (const char *)reader_take(r, v->n);
         } else if (v->state != VALUE_NULL && v->state != VALUE_UNCHANGED) {

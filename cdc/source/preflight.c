@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "source/binary_columns.h"
 #include "source/hiding.h"
 
 #include <fnmatch.h>
@@ -307,12 +308,21 @@ static int check_tables(struct preflight *p, struct err *e)
     return 0;
 }
 
-static void report_messages(struct preflight *p)
+static void report_version_options(struct preflight *p)
 {
     if (p->o->messages && p->sql->version < 140000)
         report(p, FINDING_WARN, ERR_NONE, "messages",
                "are on, but the server does not send logical messages before PostgreSQL 14",
                "upgrade the server, or set messages = off");
+    if (p->o->binary && p->sql->version < 140000)
+        report(p, FINDING_WARN, ERR_NONE, "binary",
+               "is on, but the server sends only text before PostgreSQL 14",
+               "upgrade the server, or set binary = off");
+    if (p->o->origin_none && p->sql->version < 160000)
+        report(p, FINDING_FAIL, ERR_SOURCE, "origin",
+               "is none, but the server cannot leave out what was replicated to it before "
+               "PostgreSQL 16, so that consumers would get it",
+               "upgrade the server, or set origin = any");
 }
 
 // By a name that a column had once.
@@ -374,16 +384,16 @@ int preflight_run(struct preflight *p, struct err *e)
 {
     if (check_slot(p, e) != 0 || check_server(p, e) != 0)
         return -1;
-    report_messages(p);
+    report_version_options(p);
     report_slot(p);
     if (check_columns(p, e) != 0)
         return -1;
     AUTO_BUF struct buf missing = {0};
     if (publication_missing(p->sql, p->o, &missing, e) != 0)
         return -1;
-    if (missing.n)
-        return check_missing(p, buf_cstr(&missing), e);
-    return check_tables(p, e);
+    if ((missing.n ? check_missing(p, buf_cstr(&missing), e) : check_tables(p, e)) != 0)
+        return -1;
+    return missing.n && !p->create_publication ? 0 : binary_columns_check(p, e);
 }
 
 int preflight_create_publication(struct preflight *p, struct err *e)

@@ -17,6 +17,7 @@ struct preflight {
     void (*report)(void *arg, enum finding level, enum err_class class, const char *object,
                    const char *cause, const char *remedy);
     void *arg;
+    bool as_text; // values are sent as text in spite of --binary; may be set before
     // What it learned:
     struct slot slot;
     char database[64];

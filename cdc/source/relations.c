@@ -7,6 +7,8 @@
 
 struct relations {
     struct relations_options o;
+    struct binary binary; // version 0: values come as text
+    bool binary_given_up;
     struct relation_map map;
     struct named *roots;  // of partitions; kept over connections, and with the relation versions
     struct pgoutput wire; // scratch for decoding a kept message again
@@ -37,6 +39,12 @@ static const char *root_of(struct relations *rs, uint32_t oid)
     return n ? n->text : NULL;
 }
 
+static const struct type *find_type(void *arg, uint32_t oid)
+{
+    const struct relations *rs = arg;
+    return rs->o.lookup ? lookup_type(rs->o.lookup, oid) : type_builtin(oid);
+}
+
 void relations_clear(struct relations *rs)
 {
     relation_map_clear(&rs->map);
@@ -64,6 +72,21 @@ void relations_free(struct relations *rs)
     for (size_t i = 0; i < COLUMNS_MAX; i++)
         free(rs->type_texts[i]);
     free(rs);
+}
+
+void relations_set_binary(struct relations *rs, int version)
+{
+    rs->binary = (struct binary){.find = find_type, .arg = rs, .version = version};
+}
+
+void relations_give_up_binary(struct relations *rs)
+{
+    rs->binary_given_up = true;
+}
+
+bool relations_binary_given_up(const struct relations *rs)
+{
+    return rs->binary_given_up;
 }
 
 const char *relations_name(struct relations *rs, uint32_t relid)
@@ -118,8 +141,7 @@ static const struct column *column_named(const struct relation *r, const char *n
 static bool fill_type(struct relations *rs, size_t i, const struct relation *latest)
 {
     struct seen_column *c = &rs->columns[i];
-    const struct type *type =
-        rs->o.lookup ? lookup_type(rs->o.lookup, c->type_oid) : type_builtin(c->type_oid);
+    const struct type *type = find_type(rs, c->type_oid);
     AUTO_BUF struct buf text = {0};
     bool known = true;
     if (type) {
@@ -146,7 +168,8 @@ static bool fill_type(struct relations *rs, size_t i, const struct relation *lat
         c->kind = KIND_STRING;
         c->json_class = JSON_CLASS_TEXT;
     }
-    return known;
+    // What was known of it before says nothing of its binary form.
+    return type || (known && !rs->binary.version);
 }
 
 static bool fill_types(struct relations *rs, size_t n, const struct relation *latest)
@@ -337,6 +360,7 @@ static void fill_map(struct relations *rs, struct described *t, const struct pgo
     described_free_map(&t->table);
     t->table.map = xcalloc(1, sizeof *t->table.map);
     t->table.map->n = r->n;
+    t->table.map->binary = rs->binary.version ? &rs->binary : NULL;
     t->table.has_key = false;
     for (size_t i = 0; i < n; i++) { // registry_number keeps the order of the columns
         const struct column *c = &t->table.relation->columns[i];

@@ -35,6 +35,12 @@ struct relations *relations_new(const struct relations_options *o);
 void relations_free(struct relations *rs);
 // A new connection: nothing that was said before holds.
 void relations_clear(struct relations *rs);
+// The form in which the connection to come has its values: binary, of a server of this version; 0:
+// text. Holds for what is made from now on.
+void relations_set_binary(struct relations *rs, int version);
+// A binary value could not be read, or not be sent: from now on values are asked for as text.
+void relations_give_up_binary(struct relations *rs);
+bool relations_binary_given_up(const struct relations *rs);
 // A Relation message, decoded and as bytes. arrival: counts these and Type messages on the
 // connection.
 void relations_see(struct relations *rs, const struct pgoutput_relation *r, struct slice bytes,

@@ -19,6 +19,7 @@ struct session {
     lsn_t skip_from;  // with skip_to still to be done: where the journal ends; else 0
     lsn_t server_lsn; // where the server's WAL ends
     bool streaming;   // this connection sends transactions while they are open
+    bool binary;      // values are asked for in binary form
     struct ack ack;
     struct stream stream;
 };
@@ -43,6 +44,7 @@ static int preflight(struct session *s, struct err *e)
                                       .sql = lookup_connection(s->o->lookup),
                                       .catalog = journal_catalog(s->o->journal),
                                       .report = on_finding,
+                                      .as_text = relations_binary_given_up(s->o->relations),
                                       .arg = s};
     if (preflight_run(&s->preflight, e) != 0)
         return -1;
@@ -256,6 +258,10 @@ static int start(struct session *s, lsn_t from, struct err *e)
         buf_puts(&sql, ", \"messages\" 'on'");
     if (s->streaming)
         buf_puts(&sql, ", \"streaming\" 'on'");
+    if (s->binary)
+        buf_puts(&sql, ", \"binary\" 'on'");
+    if (o->origin_none)
+        buf_puts(&sql, ", \"origin\" 'none'");
     buf_putc(&sql, ')');
     AUTO_RESULT PGresult *r = NULL;
     if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "%s", buf_cstr(&sql)) != 0)
@@ -345,9 +351,10 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
         .sender_timeout_us = s->preflight.sender_timeout_us,
     };
     transaction_start(s->o->transaction, &s->ack);
-    log_info("streaming", "slot=%s lsn=%X/%X server=%d.%d timeline=%u open-transactions=%s",
+    log_info("streaming",
+             "slot=%s lsn=%X/%X server=%d.%d timeline=%u open-transactions=%s values=%s",
              s->stream.slot, LSN_ARG(from), s->c->version / 10000, s->c->version % 10000,
-             s->timeline, s->streaming ? "streamed" : "held-back");
+             s->timeline, s->streaming ? "streamed" : "held-back", s->binary ? "binary" : "text");
     health_set(s->o->health, HEALTH_LIVE, "streaming");
     s->o->waiter->tick = tick;
     s->o->waiter->arg = s;
@@ -364,6 +371,25 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
     }
     transaction_lost(s->o->transaction);
     return r;
+}
+
+// ---- binary values ----
+
+static void choose_form(struct session *s)
+{
+    s->binary = s->o->source->binary && s->c->version >= 140000 && !s->preflight.as_text;
+    relations_set_binary(s->o->relations, s->binary ? s->c->version : 0);
+}
+
+// The server has met a value that has no binary form, of a column that came after our check.
+static int send_failed(struct session *s, struct err *e)
+{
+    static const char no_send_function[] = "42883";
+    if (!s->binary || strcmp(s->c->sqlstate, no_send_function) != 0)
+        return -1;
+    relations_give_up_binary(s->o->relations);
+    e->class = ERR_RETRY;
+    return err_wrap(e, "asking for values as text from now on: ");
 }
 
 static int session_body(struct session *s, struct session_end *end, struct err *e)
@@ -384,12 +410,13 @@ static int session_body(struct session *s, struct session_end *end, struct err *
     if (check_pinned(s, e) != 0 || identify(s, e) != 0 || find_start(s, &from, e) != 0 ||
         skip_plan(s, &from, e) != 0)
         return -1;
+    choose_form(s);
     // Before anything is read: numbers come from attnums, which renaming does not change.
     if (relations_seed(s->o->relations, e) != 0 || start(s, from, e) != 0 ||
         slot_taken(s, &from, e) != 0 || skip_done(s, e) != 0)
         return -1;
     end->streamed_at = clock_mono_us();
-    return stream(s, from, end, e);
+    return stream(s, from, end, e) == 0 ? 0 : send_failed(s, e);
 }
 
 int session_run(const struct session_options *o, struct session_end *ret_end, struct err *e)

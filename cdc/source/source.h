@@ -21,6 +21,8 @@ struct source_options {
     size_t mask_column_count;
     bool messages;          // logical messages (server 14+)
     bool streaming;         // large transactions are sent while they are open (server 14+)
+    bool binary;            // ask for values in binary form (server 14+)
+    bool origin_none;       // leave out what came to the server by replication (server 16+)
     const char *spool_base; // an existing folder; they are kept in its folder `spool`, once their
     size_t spool_memory;    // memory is full (0: unlimited)
     uint64_t spool_bytes;   // limit of that folder (0: unlimited)

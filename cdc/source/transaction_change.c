@@ -34,11 +34,17 @@ static struct slice present(const struct buf *b)
     return (struct slice){b->p ? b->p : &empty, b->n};
 }
 
-static int encode(struct row_out *out, const struct table *table, const struct tuple *tuple,
-                  const struct tuple *old, enum row_part part, struct err *e)
+static int encode(struct transaction *t, struct row_out *out, const struct table *table,
+                  const struct tuple *tuple, const struct tuple *old, enum row_part part,
+                  struct err *e)
 {
     row_out_clear(out);
-    return row_encode(out, table->map, tuple, old, part, e);
+    if (likely(row_encode(out, table->map, tuple, old, part, e) == 0))
+        return 0;
+    if (e->class != ERR_RETRY)
+        return -1;
+    relations_give_up_binary(t->o.relations); // read again, as text it is what it would have been
+    return err_wrap(e, "asking for values as text from now on: ");
 }
 
 static void give_back(struct transaction *t)
@@ -68,19 +74,19 @@ static int row_change(struct transaction *t, const struct pgoutput_message *m, s
     const struct tuple *old = row->old_kind ? &row->old : NULL;
     const struct tuple *full = row->old_kind == PGOUTPUT_OLD_FULL ? &row->old : NULL;
     if (table->has_key) { // the row's identity before the change
-        if (encode(&t->key, table, old ? old : &row->new, NULL, ROW_KEY, e) != 0)
+        if (encode(t, &t->key, table, old ? old : &row->new, NULL, ROW_KEY, e) != 0)
             return -1;
         c.key = present(&t->key.row);
         c.exact_key = buf_slice(&t->key.exact);
     }
     if (full) {
-        if (encode(&t->before, table, full, NULL, ROW_BEFORE, e) != 0)
+        if (encode(t, &t->before, table, full, NULL, ROW_BEFORE, e) != 0)
             return -1;
         c.before = present(&t->before.row);
         c.exact_before = buf_slice(&t->before.exact);
     }
     if (c.op != OP_DELETE) {
-        if (encode(&t->after, table, &row->new, full, ROW_AFTER, e) != 0)
+        if (encode(t, &t->after, table, &row->new, full, ROW_AFTER, e) != 0)
             return -1;
         c.after = present(&t->after.row);
         c.exact = buf_slice(&t->after.exact);

@@ -199,7 +199,7 @@ static void bad_rows(void **state)
     put_be(&b, 5, 4);
     buf_putc(&b, 'N');
     put_be(&b, 1, 2);
-    buf_putc(&b, 'b'); // binary was not asked for
+    buf_putc(&b, 'x'); // no kind of value
     put_be(&b, 0, 4);
     refused(&b);
     buf_putc(&b, '?');
