@@ -1,6 +1,7 @@
 #include "base/clock.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -19,6 +20,20 @@ int64_t clock_mono_us(void)
 int64_t clock_wall_us(void)
 {
     return read_us(CLOCK_REALTIME);
+}
+
+static int64_t steady_offset;
+
+static void set_steady_offset(void)
+{
+    steady_offset = clock_wall_us() - clock_mono_us();
+}
+
+int64_t clock_steady_us(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    CHECK(pthread_once(&once, set_steady_offset) == 0);
+    return clock_mono_us() + steady_offset;
 }
 
 int64_t clock_age_us(int64_t wall_us)

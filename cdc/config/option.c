@@ -300,7 +300,8 @@ const struct option_info options[] = {
              "instead, and PostgreSQL keeps its WAL."},
     {"Journal", "journal-age", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(journal_age_us),
      .fallback = "none", .min = SECOND, .max = 36500 * DAY, .none = "none",
-     .help = "Segments older than this go too."},
+     .help = "Segments older than this go too; a clock that jumps while rowcast runs does not age "
+             "them."},
     {"Journal", "segment-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(segment_size),
      .fallback = "64MiB", .min = 64 * KIB, .max = 4 * GIB,
      .help = "Size of a journal file. The journal shrinks by whole files."},

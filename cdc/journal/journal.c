@@ -21,7 +21,7 @@ static void update_metrics(void *arg)
     struct segment oldest;
     int64_t age = 0, readers = 0;
     if (segments_get(&j->segments, 0, &oldest))
-        age = clock_wall_us() - oldest.modified_us;
+        age = clock_steady_us() - oldest.modified_us;
     metric_set(j->metrics.bytes, (int64_t)segments_bytes(&j->segments));
     metric_set(j->metrics.segments, (int64_t)segments_count(&j->segments));
     metric_set(j->metrics.oldest_age, age > 0 ? age : 0);

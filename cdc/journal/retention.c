@@ -51,7 +51,7 @@ static bool too_large(const struct journal *j, uint64_t bytes)
 
 static bool too_old(const struct journal *j, const struct segment *seg)
 {
-    return j->o.retain_us && clock_wall_us() - seg->modified_us > j->o.retain_us;
+    return j->o.retain_us && clock_steady_us() - seg->modified_us > j->o.retain_us;
 }
 
 static void drop_oldest(struct journal *j, const struct segment *seg)

@@ -152,7 +152,7 @@ int segments_create(struct segments *s, uint64_t stream_id, uint64_t seq, struct
     seg->id = seq;
     seg->first = first;
     seg->bytes = sizeof h;
-    seg->modified_us = clock_wall_us();
+    seg->modified_us = clock_steady_us();
     s->bytes += sizeof h;
     pthread_mutex_unlock(&s->lock);
     *ret_fd = fd;
@@ -166,7 +166,7 @@ void segments_grow(struct segments *s, uint64_t bytes)
     CHECK(bytes >= seg->bytes);
     s->bytes += bytes - seg->bytes;
     seg->bytes = bytes;
-    seg->modified_us = clock_wall_us();
+    seg->modified_us = clock_steady_us();
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -17,7 +17,7 @@ struct segment {
     uint64_t id; // its first seq
     struct position first;
     uint64_t bytes;      // that count; the file may be longer while it is written to
-    int64_t modified_us; // wall clock
+    int64_t modified_us; // by clock_steady_us; of an earlier process: by the file
     // Every WAYPOINT_BYTES one, up to offset `known`; built by the first walk.
     struct waypoint *ways;
     size_t way_count, way_cap;

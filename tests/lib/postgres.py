@@ -86,6 +86,10 @@ class Postgres:
         signals = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
         self.process.stop(signals[mode], 60)
 
+    def processes(self):
+        """Process ids of all of the server."""
+        return [self.process.pid, *process.children(self.process.pid)]
+
     def kill9(self):
         """SIGKILL to every process of the server."""
         everyone = process.children(self.process.pid)
