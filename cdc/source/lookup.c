@@ -183,10 +183,11 @@ static void put_select(const struct lookup *l, const char *root, struct buf *sql
 
 static void put_from(struct buf *sql)
 {
-    buf_puts(sql, " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-                  " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not "
-                  "a.attisdropped left join pg_index pk on pk.indrelid = c.oid and pk.indisprimary"
-                  " left join pg_index ri on ri.indrelid = c.oid and ri.indisreplident");
+    buf_puts(sql,
+             " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+             " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not "
+             "a.attisdropped left join pg_index pk on pk.indrelid = c.oid and " SQL_PRIMARY_KEY_OF_C
+             " left join pg_index ri on ri.indrelid = c.oid and ri.indisreplident");
 }
 
 // The rows from `*row` on that belong to one table.

@@ -10,6 +10,9 @@
     "c.relispartition union select i.inhparent from pg_inherits i join up on i.inhrelid = up.oid)" \
     " select rn.nspname || chr(1) || r.relname from up join pg_class r on r.oid = up.oid"          \
     " join pg_namespace rn on rn.oid = r.relnamespace where not r.relispartition limit 1)"
+// Of a pg_index pk: the primary key of a pg_class c, as the stream means it. A deferrable one is no
+// replica identity.
+#define SQL_PRIMARY_KEY_OF_C "pk.indisprimary and (pk.indimmediate or c.relreplident = 'f')"
 // What a pg_class c in pg_namespace n must be to be published.
 #define SQL_CANDIDATE                                                                              \
     "c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname <> " \

@@ -1,7 +1,7 @@
 // Reads the existing rows of a publication's tables as chunks, without a slot and without a
 // journal: what reading alone costs, and what it gives.
 //
-//   read_chunks CONNINFO PUBLICATION [OPTION VALUE ...]
+//   read_chunks CONNINFO PUBLICATION[,PUBLICATION] [OPTION VALUE ...]
 //
 // Options: connections N; rate BYTES; mask GLOB; exclude GLOB; kind keys (where a table would be
 // read by pages); chunk N (pages, or rows, of a chunk); again yes (reads rows once more, by their
@@ -307,12 +307,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "read_chunks CONNINFO PUBLICATION [OPTION VALUE ...]\n");
         return 2;
     }
+    char *names[8] = {argv[2]};
     run.o = (struct source_options){.conninfo = argv[1],
                                     .slot = "chunks",
-                                    .publications = &argv[2],
-                                    .publication_count = 1,
+                                    .publications = names,
                                     .snapshot_connections = 4,
                                     .row_bytes_max = 1 << 30};
+    char *rest = argv[2];
+    while (run.o.publication_count < ARRAY_LEN(names) && rest)
+        names[run.o.publication_count++] = strsep(&rest, ",");
     for (int i = 3; i + 1 < argc; i += 2)
         set_option(argv[i], &argv[i + 1]);
     run.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,5 +1,6 @@
 #include "source/snapshot/chunk_sql.h"
 
+#include "source/publication.h"
 #include "source/snapshot/chunk_key.h"
 
 void chunk_sql_publications(struct buf *out, const struct source_options *o)
@@ -91,12 +92,14 @@ static void put_shape(struct buf *out, const struct source_options *o, int versi
     for (size_t i = 0; i < ARRAY_LEN(index); i++)
         buf_printf(out, ", coalesce(a.attnum = any((%s.indkey::int2[])[0:%s.%s - 1]), false)",
                    index[i], index[i], own);
-    buf_printf(out,
-               " from pg_attribute a left join pg_index pk on pk.indrelid = a.attrelid and "
-               "pk.indisprimary left join pg_index ri on ri.indrelid = a.attrelid and "
-               "ri.indisreplident where a.attrelid = %u and a.attnum > 0 and not a.attisdropped "
-               "order by a.attnum; ",
-               table);
+    buf_printf(
+        out,
+        " from pg_attribute a join pg_class c on c.oid = a.attrelid left join pg_index pk on "
+        "pk.indrelid = a.attrelid and " SQL_PRIMARY_KEY_OF_C
+        " left join pg_index ri on ri.indrelid = a.attrelid and "
+        "ri.indisreplident where a.attrelid = %u and a.attnum > 0 and not a.attisdropped "
+        "order by a.attnum; ",
+        table);
 }
 
 // ---- conditions ----

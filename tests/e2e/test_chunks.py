@@ -1,0 +1,203 @@
+"""Existing rows, read as chunks without a slot (tests/bench/read_chunks.c): which tables, columns
+and rows, how they are read, and that nothing is left out where a chunk ends."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from lib import paths
+from lib.postgres import NEWEST, OLDEST
+
+TOOL = paths.ROWCAST.parents[2] / "tests" / "bench" / "read_chunks"
+
+
+def read(pg, publication="p", user="postgres", **options):
+    """The rows of each table (of its "table" line), and each part's summary by its name."""
+    words = [w for name, value in options.items() for w in (name, str(value))]
+    done = subprocess.run([TOOL, pg.conninfo(user=user), publication, "print", "yes", *words],
+                          capture_output=True, text=True, timeout=120, env={**os.environ})
+    assert done.returncode == 0, f"read_chunks {words}: {done.stderr}"
+    rows, parts = {}, {}
+    for line in map(json.loads, done.stdout.splitlines()):
+        if "row" in line:
+            rows.setdefault(line["table"], []).append(line)
+        elif "part" in line or "refused" in line:
+            parts[line.get("part") or line["table"]] = line
+        else:
+            parts["all"] = line
+    return rows, parts
+
+
+def keys(lines):
+    return [json.dumps(line["key"], sort_keys=True) for line in lines]
+
+
+KEYS = """
+create extension citext;
+create type mood as enum ('sad', 'ok', 'happy');
+create domain short as varchar(20);
+create table by_citext (k citext primary key, v int);
+insert into by_citext select chr(65 + g % 26) || case when g % 2 = 0 then 'a' else 'B' end || g, g
+    from generate_series(1, 1000) g;
+create table mixed (e citext, i int, t text collate "C", d numeric, primary key (e, i, t, d));
+insert into mixed select 'X' || g % 7, g % 11, 'y' || g % 13, g / 100.0
+    from generate_series(1, 1500) g;
+create table of_all (m mood, d short, c char(8), b bytea, u uuid, ts timestamptz, f float8, a int[],
+    r int4range, o bool, primary key (m, d, c, b, u, ts, f, a, r, o));
+insert into of_all select (array['sad', 'ok', 'happy'])[1 + g % 3]::mood, 'd' || g % 5,
+    'c' || g % 4, decode(md5(g::text), 'hex'), md5((g % 10)::text)::uuid,
+    '2020-01-01'::timestamptz + g % 17 * interval '1.000001 s', g % 19 / 7.0,
+    array[g % 3, null, g], int4range(g % 23, 100), g % 2 = 0 from generate_series(1, 1000) g;
+insert into of_all values ('sad', E'it''s \\\\ \\t\\n', 'y', '',
+    '00000000-0000-0000-0000-000000000000', '-infinity', 'NaN', '[5:6]={1,2}', 'empty', true);
+"""
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_no_key_is_lost_where_a_chunk_ends(make_postgres, version):
+    """Keys of other operators, collations and types than integers: by small ranges of them each row
+    comes once, and each is found again by its key alone."""
+    pg = make_postgres(version)
+    pg.sql(KEYS)
+    counts = {"by_citext": 1000, "mixed": 1500, "of_all": 1001}
+    if version >= 12:  # rows that differ for the index only, which has another collation
+        pg.sql("""create collation blind (provider = icu, locale = 'und-u-ks-level2',
+                      deterministic = false);
+                  create table folded (k text collate blind not null, n int not null, v int);
+                  create unique index by_bytes on folded (k collate "C", n);
+                  alter table folded replica identity using index by_bytes;
+                  insert into folded select case when g % 2 = 0 then 'a' else 'A' end || g / 4,
+                      g % 2 + g % 4, g from generate_series(1, 800) g""")
+        counts["folded"] = 800
+    pg.sql("create publication p for all tables")
+    for size in (37, 100):
+        rows, parts = read(pg, kind="keys", chunk=size, **({"again": "yes"} if size > 50 else {}))
+        for table, count in counts.items():
+            part = parts[f"public.{table}"]
+            assert (part["rows"], part["chunks"] > count // size) == (count, True), part
+            seen = keys(rows[f"public.{table}"])
+            assert len(set(seen)) == count, f"{table}: {len(set(seen))} of {count} keys"
+            if size > 50:
+                assert part["again"] == count, f"{table}: not all were found by their keys: {part}"
+
+
+def test_what_is_published_is_read(each_pg):
+    """Columns: dropped, generated, masked, excluded; names that need quotes; no column but a masked
+    one; NULL, empty, tabs and backslashes; no rows; no key."""
+    pg = each_pg
+    name = 'q"\'\\ ' + "é" * 29
+    quoted = '"' + name.replace('"', '""') + '"'
+    pg.sql(f"""create table t (id int primary key, gone text, a text, b text, secret text);
+               insert into t values (1, 'x', e'\\t\\\\N\\n', null, 's'), (2, 'x', '', '\\N', null);
+               alter table t drop column gone;
+               alter table t add column later int default 7;
+               create table empty (id int primary key);
+               create table nokey (v text);
+               insert into nokey select 'row ' || g from generate_series(1, 30000) g;
+               create schema {quoted};
+               create table {quoted}.{quoted} ({quoted} int primary key, "drop" text);
+               insert into {quoted}.{quoted} values (1, 'x');
+               create publication p for all tables""")
+    if pg.version >= 12:
+        pg.sql("alter table t add column made int generated always as (id * 2) stored")
+    rows, parts = read(pg, mask="public.t.b", exclude="public.t.secret")
+    assert [r["row"] for r in rows["public.t"]] == [
+        {"id": 1, "a": "\t\\N\n", "b": None, "later": 7},
+        {"id": 2, "a": "", "b": "****", "later": 7}]
+    assert parts["public.empty"]["rows"] == 0
+    assert [r["row"]["v"] for r in rows["public.nokey"]] == [f"row {i}" for i in range(1, 30001)]
+    assert parts["public.nokey"]["kind"] == "whole" and rows["public.nokey"][0]["key"] is None
+    assert rows[f"{quoted}.{quoted}"][0] == {"table": f"{quoted}.{quoted}", "key": {name: 1},
+                                             "row": {name: 1, "drop": "x"}}
+    assert parts["public.t"]["kind"] == ("pages" if pg.version >= 14 else "keys")
+
+
+def test_partitions_filters_and_column_lists(make_postgres):
+    """Leaves as themselves, or under their root's name and in its columns; rows and columns as
+    several publications together have them; generated columns where 18 publishes them."""
+    pg = make_postgres(NEWEST)
+    pg.sql("""create table r (id int, k text, x text, primary key (id, k)) partition by list (k);
+              create table r_a partition of r for values in ('a');
+              create table r_b (x text, k text not null, junk int, id int not null);
+              alter table r_b drop column junk;
+              alter table r attach partition r_b for values in ('b');
+              create table r_c partition of r for values in ('c') partition by range (id);
+              create table r_c1 partition of r_c for values from (0) to (1000);
+              insert into r select g, (array['a', 'b', 'c'])[1 + g % 3], 'x' || g
+                  from generate_series(1, 30) g;
+              create table f (id int primary key, v int, w int, g int generated always as (id * 2)
+                  stored);
+              insert into f select g, g % 10, g from generate_series(1, 100) g;
+              create publication leaves for table r;
+              create publication root for table r where (id <= 20)
+                  with (publish_via_partition_root = true);
+              create publication listed for table f (id, v, g) where (v = 1);
+              create publication three for table f (id, v, g) where (v > 3 or id = 3);
+              create publication inserts for table f with (publish = 'insert');
+              create publication made for table f with (publish_generated_columns = stored)""")
+    rows, parts = read(pg, "leaves")
+    assert {t: len(r) for t, r in rows.items()} == {
+        "public.r_a": 10, "public.r_b": 10, "public.r_c1": 10}
+    rows, parts = read(pg, "root", again="yes")
+    assert set(rows) == {"public.r"}
+    assert sorted(set(keys(rows["public.r"]))) == sorted(
+        json.dumps({"id": i, "k": "abc"[i % 3]}) for i in range(1, 21))
+    assert all(r["row"] == {**r["key"], "x": f"x{r['key']['id']}"} for r in rows["public.r"])
+    assert {part["as"] for name, part in parts.items() if name != "all"} == {"public.r"}
+    rows, parts = read(pg, "listed")
+    assert [r["row"] for r in rows["public.f"]] == [
+        {"id": i, "v": 1, "g": 2 * i} for i in range(1, 100, 10)]
+    rows, parts = read(pg, "listed,three")
+    assert [r["row"]["id"] for r in rows["public.f"]] == [
+        i for i in range(1, 101) if i % 10 == 1 or i % 10 > 3 or i == 3]
+    rows, parts = read(pg, "inserts")
+    assert parts["public.f"]["kind"] == "keys", "a row that moves would be lost"
+    assert rows["public.f"][0]["row"] == {"id": 1, "v": 1, "w": 1}
+    rows, parts = read(pg, "made")
+    assert rows["public.f"][0]["row"] == {"id": 1, "v": 1, "w": 1, "g": 2}
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_large_values_are_cut_where_they_fit(make_postgres, version):
+    """A run of rows of 2 MB each among small ones: each row comes once, and no chunk holds more
+    than its limit and a row."""
+    pg = make_postgres(version)
+    pg.sql("""create table t (id int primary key, v text);
+              alter table t alter v set storage external;
+              insert into t select g, repeat('x', case when g between 600 and 620 then 2000000
+                  else 1 end) from generate_series(1, 2000) g;
+              create publication p for all tables""")
+    rows, parts = read(pg)
+    assert sorted(r["key"]["id"] for r in rows["public.t"]) == list(range(1, 2001))
+    assert all(len(r["row"]["v"]) == (2000000 if 600 <= r["key"]["id"] <= 620 else 1)
+               for r in rows["public.t"])
+    whole = parts["all"]
+    assert whole["chunk_bytes"] < 16 << 20 and whole["peak_kb"] < 64 << 10, whole
+
+
+def test_what_may_not_be_read_is_refused_by_name(make_postgres):
+    """No privilege, row-level security, a standby: each with its remedy, which helps."""
+    pg = make_postgres(NEWEST)
+    pg.sql("""create table t (id int primary key);
+              insert into t values (1);
+              create table other (id int primary key);
+              create role reader login replication;
+              grant select on other to reader;
+              create publication p for all tables""")
+    _, parts = read(pg, user="reader")
+    assert "GRANT SELECT ON public.t TO \"reader\"" in parts["public.t"]["refused"]
+    assert parts["public.other"]["rows"] == 0
+    pg.sql("grant select on t to reader; alter table t enable row level security")
+    _, parts = read(pg, user="reader")
+    assert "ALTER ROLE \"reader\" BYPASSRLS" in parts["public.t"]["refused"]
+    pg.sql("alter role reader bypassrls")
+    rows, _ = read(pg, user="reader")
+    assert len(rows["public.t"]) == 1
+    standby = pg.standby()
+    try:
+        done = subprocess.run([TOOL, standby.conninfo(), "p"], capture_output=True, text=True)
+        assert done.returncode == 1 and "the server is a standby" in done.stderr, done.stderr
+    finally:
+        standby.destroy()
