@@ -245,22 +245,3 @@ class Replay:
 
     def places(self):
         return [place(c) for c in self.changes]
-
-    def transactions(self):
-        """The xids in stream order, each once."""
-        return list(dict.fromkeys(c["xid"] for c in self.changes))
-
-
-def reference_slot(pg, name="reference"):
-    pg.sql("select pg_create_logical_replication_slot(%s, 'test_decoding')", name)
-
-
-def reference_transactions(pg, name="reference"):
-    """The xids of transactions with changes of the model's tables, in commit order, and how many
-    changes, as PostgreSQL's own test_decoding tells them."""
-    found = collections.OrderedDict()
-    rows = pg.sql("select xid::text, data from pg_logical_slot_peek_changes(%s, null, null,"
-                  " 'skip-empty-xacts', '1') where data like 'table %%'", name)
-    for xid, data in rows:
-        found[int(xid)] = found.get(int(xid), 0) + 1
-    return found
