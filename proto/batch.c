@@ -176,6 +176,12 @@ struct position batch_entry_position(const struct batch *b, const struct entry *
         return batch_snapshot_mark(b, e).at;
     case ENTRY_GAP:
         return position_before(lsn_field(body, 2));
+    case ENTRY_SCHEMA: // a filter may have taken its change: then with the end
+        while (e < b->entries + b->entry_count && e->kind != ENTRY_CHANGE && e->kind != ENTRY_END)
+            e++;
+        if (e == b->entries + b->entry_count || e->kind == ENTRY_END)
+            return (struct position){begin->lsn, ORDINAL_END};
+        return (struct position){begin->lsn, e->ordinal};
     default:
         CHECK(!"an entry that has a position");
         return (struct position){0};
@@ -374,6 +380,10 @@ static bool parse_body(struct parse *p, struct entry *e, struct slice body)
         e->relation = relation_id(body);
         p->b->flags |= BATCH_RELATION;
         return true;
+    case ENTRY_SCHEMA:
+        e->relation = relation_id(body);
+        p->b->flags |= BATCH_RELATION;
+        return p->in_txn;
     case ENTRY_PROGRESS:
         parse_position(p, position_before(lsn_field(body, 1)));
         return true;

@@ -20,6 +20,7 @@ enum entry_kind {
     ENTRY_END = 3,
     ENTRY_RELATION = 4,
     ENTRY_PROGRESS = 5,
+    ENTRY_SCHEMA = 6,
     ENTRY_SNAPSHOT = 7,
     ENTRY_GAP = 8,
     ENTRY_RESTART = 9,
@@ -32,7 +33,7 @@ struct entry {
     uint32_t off;      // of Batch.entry's tag in data
     uint32_t body;     // of the inner message's bytes (a Change, a Begin ..)
     uint32_t end;      // one past both
-    uint32_t relation; // a change's or a relation's version id; 0 for a logical message
+    uint32_t relation; // a change's, a relation's or schema change's version id; 0: a message
     uint64_t ordinal;  // a change's
     uint8_t kind;      // enum entry_kind
     uint8_t op;        // enum op
@@ -66,7 +67,7 @@ enum batch_flag {
     BATCH_CONTINUED = 1, // starts inside a transaction
     BATCH_PARTIAL = 2,   // ends inside one
     BATCH_PROGRESS = 4,  // holds no change: a watermark only
-    BATCH_RELATION = 8,  // holds a relation entry
+    BATCH_RELATION = 8,  // holds a relation entry, or a schema change
     BATCH_ASIDE = 16,    // holds what does not come from WAL: no reader sees it before it is synced
 };
 
@@ -117,7 +118,8 @@ struct begin batch_begin(const struct batch *b, const struct entry *e);
 lsn_t batch_end_lsn(const struct batch *b, const struct entry *e); // End.end_lsn
 lsn_t batch_progress_lsn(const struct batch *b, const struct entry *e);
 struct snapshot_mark batch_snapshot_mark(const struct batch *b, const struct entry *e);
-// Where an entry that ends something stands: an End, a progress, a mark, a gap.
+// Where an entry stands: a change, an End, a progress, a mark, a gap. A schema change stands with
+// the change behind it, and is had with that.
 struct position batch_entry_position(const struct batch *b, const struct entry *e,
                                      const struct begin *begin);
 
@@ -152,6 +154,10 @@ void batch_builder_free(struct batch_builder *bb);
 // begin->continued must be false.
 void batch_add_begin(struct batch_builder *bb, const struct begin *begin);
 void batch_add_relation(struct batch_builder *bb, const struct relation *r);
+// The bytes of a SchemaChange of `relation`, whose change must come next.
+void batch_add_schema_change(struct batch_builder *bb, uint32_t relation, struct slice body);
+// Inside a transaction: where the next change will stand.
+struct position batch_builder_next(const struct batch_builder *bb);
 // parts: everything but ordinal and `last`, which the builder gives. Returns the ordinal.
 uint64_t batch_add_change(struct batch_builder *bb, const struct change *c);
 // A change that was decoded but is filtered (excluded table): takes its ordinal, stores nothing.

@@ -206,6 +206,21 @@ void batch_add_relation(struct batch_builder *bb, const struct relation *r)
     bb->open.flags |= BATCH_RELATION;
 }
 
+void batch_add_schema_change(struct batch_builder *bb, uint32_t relation, struct slice body)
+{
+    CHECK(bb->in_txn);
+    struct entry *e = entry_open(bb, ENTRY_SCHEMA, body.n);
+    e->relation = relation;
+    buf_put(&bb->data, body.p, body.n);
+    bb->open.flags |= BATCH_RELATION;
+}
+
+struct position batch_builder_next(const struct batch_builder *bb)
+{
+    CHECK(bb->in_txn);
+    return (struct position){bb->begin.lsn, bb->ordinal};
+}
+
 // ---- changes ----
 
 static size_t bytes_size(const struct slice *s)
@@ -446,7 +461,7 @@ static struct batch *take_whole(struct batch_builder *bb)
         bb->open.change_count = all.change_count - whole.change_count;
         for (size_t i = 0; i < bb->entry_count; i++) {
             const struct entry *e = &bb->entries[i];
-            if (e->kind == ENTRY_RELATION)
+            if (e->kind == ENTRY_RELATION || e->kind == ENTRY_SCHEMA)
                 bb->open.flags |= BATCH_RELATION;
             else if (e->kind == ENTRY_CHANGE)
                 moved_to(bb, (struct position){bb->begin.lsn, e->ordinal});

@@ -372,7 +372,7 @@ int json_change(struct buf *out, const struct json_context *x, const struct batc
 
 // ---- other entries ----
 
-static void put_column(struct buf *out, const struct column *c)
+void json_column(struct buf *out, const struct column *c)
 {
     buf_puts(out, "{\"name\":");
     put_text(out, c->name);
@@ -405,7 +405,7 @@ void json_relation(struct buf *out, const struct relation *r)
     for (size_t i = 0; i < r->column_count; i++) {
         if (i)
             buf_putc(out, ',');
-        put_column(out, &r->columns[i]);
+        json_column(out, &r->columns[i]);
     }
     buf_puts(out, "]}");
 }

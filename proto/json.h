@@ -19,6 +19,7 @@ int json_change(struct buf *out, const struct json_context *x, const struct batc
                 const struct entry *e, struct err *err) MUST_CHECK;
 // {"type":"relation",..}, {"type":"end",..}, {"type":"progress",..}, {"type":"gap",..}
 void json_relation(struct buf *out, const struct relation *r);
+void json_column(struct buf *out, const struct column *c); // one of its columns
 void json_end(struct buf *out, const struct json_context *x, const struct batch *b,
               const struct entry *e);
 // `at`: where it brings its reader, position_before(lsn) or behind it.

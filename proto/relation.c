@@ -155,7 +155,7 @@ const char *relation_identity_name(const struct relation *r)
     return "unknown";
 }
 
-static void encode_column(struct buf *out, const struct column *c)
+void relation_encode_column(struct buf *out, const struct column *c)
 {
     wire_string(out, 1, c->name);
     wire_uint(out, 2, c->number);
@@ -205,7 +205,7 @@ void relation_seal(struct relation *r)
     wire_string(&all, 5, relation_identity_name(r));
     for (size_t i = 0; i < r->column_count; i++) {
         buf_clear(&one);
-        encode_column(&one, &r->columns[i]);
+        relation_encode_column(&one, &r->columns[i]);
         wire_bytes(&all, 6, one.p, one.n);
     }
     for (size_t i = 0; i < r->reserved_count; i++) {

@@ -98,4 +98,5 @@ void relation_free(struct relation *r);
 // Same in all but the id: no new version is needed. Both sealed.
 bool relation_same(const struct relation *a, const struct relation *b);
 const struct column *relation_column(const struct relation *r, uint32_t number); // or NULL
+void relation_encode_column(struct buf *out, const struct column *c);            // a Column message
 const char *relation_identity_name(const struct relation *r); // "default", "full" ..

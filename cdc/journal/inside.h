@@ -8,6 +8,7 @@
 #include "journal/relations.h"
 #include "journal/segments.h"
 #include "journal/tail.h"
+#include "journal/told.h"
 
 #include <xxhash.h>
 #include <zstd.h>
@@ -101,6 +102,7 @@ struct journal {
     _Atomic uint32_t era, id_version;
     struct catalog *catalog;
     struct relations_file relations;
+    struct told told; // the appending thread's
     struct segments segments;
     struct frame_cache cache;
     pthread_mutex_t large_lock; // one frame beyond the cache's budget is read at a time

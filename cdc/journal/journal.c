@@ -111,6 +111,7 @@ int journal_open_files(const struct journal_options *o, struct journal **ret_j, 
     init(j, o);
     if (directory_open(j, e) != 0 || identity_load(j, e) != 0 || pending_load(j, e) != 0 ||
         relations_open(&j->relations, j->dirfd, j->dir, o->read_only, j->catalog, e) != 0 ||
+        told_open(&j->told, j->dirfd, j->dir, o->read_only, j->catalog, e) != 0 ||
         segments_load(&j->segments, j->dirfd, j->dir, e) != 0) {
         journal_close(j);
         return -1;
@@ -167,6 +168,7 @@ void journal_close(struct journal *j)
     frame_cache_free(&j->cache);
     segments_free(&j->segments);
     relations_close(&j->relations);
+    told_close(&j->told);
     catalog_free(j->catalog);
     if (j->dirfd >= 0)
         close(j->dirfd);
@@ -199,6 +201,26 @@ int journal_add_relation(struct journal *j, struct relation *r, struct err *e)
         journal_set_full(j, true, e);
     pthread_mutex_unlock(&j->lock);
     return 0;
+}
+
+const struct relation *journal_told(struct journal *j, uint32_t oid, const char *table)
+{
+    const struct relation *r = told_by_oid(&j->told, oid);
+    return r ? r : told_by_name(&j->told, table);
+}
+
+void journal_tell(struct journal *j, uint32_t id, struct position at)
+{
+    struct err e;
+    if (told_add(&j->told, id, at, &e) != 0 && e.class != ERR_RETRY)
+        journal_fail(j, &e);
+}
+
+void journal_untell(struct journal *j)
+{
+    struct err e;
+    if (told_void(&j->told, journal_last(j), &e) != 0 && e.class != ERR_RETRY)
+        journal_fail(j, &e);
 }
 
 // ---- appending ----

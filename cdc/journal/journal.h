@@ -100,6 +100,14 @@ uint32_t journal_era(const struct journal *j);
 struct catalog *journal_catalog(struct journal *j);
 int journal_add_relation(struct journal *j, struct relation *r, struct err *e) MUST_CHECK;
 
+// Which version of a table the stream's consumers were told last: of this OID, else of this name;
+// NULL: none. The appending thread's, as what follows.
+const struct relation *journal_told(struct journal *j, uint32_t oid, const char *table);
+// They are told of another one, at a position that is about to be appended.
+void journal_tell(struct journal *j, uint32_t id, struct position at);
+// Whatever was told and did not get into the journal, or was cut off it, was not.
+void journal_untell(struct journal *j);
+
 // ---- appending (one thread) ----
 
 // False: the source must stop reading (memory full of unwritten batches, size limit reached with a

@@ -1,6 +1,7 @@
 #include "source/transaction_inside.h"
 
 #include "proto/wire.h"
+#include "source/announce.h"
 
 #define KEEP_BUFFER_BYTES (1u << 20) // larger scratch buffers are given back after use
 
@@ -17,7 +18,7 @@ static int add_change(struct transaction *t, struct table *table, const struct c
                       struct err *e)
 {
     if (table && unlikely(!table->announced)) {
-        batch_add_relation(t->builder, table->relation);
+        announce(t->o.journal, t->builder, table->relation);
         table->announced = true;
     }
     batch_add_change(t->builder, c);

@@ -94,7 +94,8 @@ static int route_make(struct kafka *k, uint32_t id, struct err *e)
 // Whether an entry becomes a record.
 static bool is_sent(const struct entry *entry)
 {
-    return entry->kind == ENTRY_CHANGE || entry->kind == ENTRY_SNAPSHOT || entry->kind == ENTRY_GAP;
+    return entry->kind == ENTRY_CHANGE || entry->kind == ENTRY_SNAPSHOT ||
+           entry->kind == ENTRY_SCHEMA || entry->kind == ENTRY_GAP;
 }
 
 // The topic of an entry, NULL on failure; *ret_route is NULL for what is of no table.

@@ -1,4 +1,5 @@
 // Formats of keys and values.
+#include "proto/schema_change.h"
 #include "proto/wire.h"
 #include "sinks/kafka/record.h"
 
@@ -106,7 +107,8 @@ static void json_event_key(struct buf *out, struct slice table)
 static int json_event(struct buf *out, const struct json_context *x, const struct batch *b,
                       const struct entry *entry, struct err *e)
 {
-    (void)e;
+    if (entry->kind == ENTRY_SCHEMA)
+        return json_schema_change(out, x, b, entry, e);
     if (entry->kind == ENTRY_SNAPSHOT)
         json_snapshot_mark(out, x, b, entry);
     else

@@ -1,5 +1,6 @@
 #include "sinks/kafka/record.h"
 
+#include "proto/schema_change.h"
 #include "proto/wire.h"
 
 // Field numbers of Change.
@@ -347,21 +348,29 @@ int encoder_change(struct encoder *x, const struct batch *b, const struct entry 
 int encoder_event(struct encoder *x, const struct batch *b, const struct entry *entry,
                   struct record *rec, struct err *e)
 {
+    static const char *const types[] = {
+        [ENTRY_SNAPSHOT] = "snapshot", [ENTRY_SCHEMA] = "schema_change", [ENTRY_GAP] = "gap"};
     struct slice table = {NULL, 0};
     struct cursor at = {.stream_id = x->context.stream_id,
                         .timeline = x->context.timeline,
                         .at = batch_entry_position(b, entry, &x->context.begin)};
+    if (entry->kind == ENTRY_SCHEMA)
+        at.attempt = x->context.begin.attempt;
     char cursor[CURSOR_TEXT_MAX];
     clear_scratch(x);
     if (entry->kind == ENTRY_SNAPSHOT)
         table = batch_snapshot_mark(b, entry).table;
+    else if (entry->kind == ENTRY_SCHEMA)
+        table = batch_schema_change(b, entry).table;
     x->format->event_key(&x->keys[0], table);
     if (x->format->event(&x->values[0], &x->context, b, entry, e) != 0)
         return -1;
     buf_clear(&x->cursor_value);
     buf_put(&x->cursor_value, cursor, cursor_text(&at, cursor));
     *rec = (struct record){.key = key_slice(&x->keys[0]), .value = buf_slice(&x->values[0])};
-    add_header(rec, "type", slice_of(entry->kind == ENTRY_SNAPSHOT ? "snapshot" : "gap"));
+    add_header(rec, "type", slice_of(types[entry->kind]));
     add_header(rec, "cursor", buf_slice(&x->cursor_value));
+    if (entry->kind == ENTRY_SCHEMA)
+        add_header(rec, "xid", buf_slice(&x->xid));
     return 1;
 }

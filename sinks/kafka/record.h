@@ -8,8 +8,8 @@
 //                        in all of them
 //   logical message      its prefix as key, value
 //
-// What is no change (a snapshot's mark, a gap) is one record in the topic of events, with its table
-// as key. A gap is of no table: an empty key, to every partition.
+// What is no change (a schema change, a snapshot's mark, a gap) is one record in the topic of
+// events, with its table as key. A gap is of no table: an empty key, to every partition.
 //
 // A table without any row identity has null keys and no tombstones.
 //
@@ -93,6 +93,6 @@ void encoder_begin(struct encoder *x, const struct batch *b, const struct entry 
 int encoder_change(struct encoder *x, const struct batch *b, const struct entry *entry,
                    const struct relation *r, const struct key_columns *k,
                    struct record records[RECORDS_MAX], struct err *e) MUST_CHECK;
-// The one record of what is no change: a snapshot's mark, a gap.
+// The one record of what is no change: a schema change, a snapshot's mark, a gap.
 int encoder_event(struct encoder *x, const struct batch *b, const struct entry *entry,
                   struct record *rec, struct err *e) MUST_CHECK;

@@ -1,6 +1,6 @@
 #include "sinks/stdout/lines.h"
 
-#include "proto/json.h"
+#include "proto/schema_change.h"
 
 enum seen { SEEN_NOT, SEEN_UNWANTED, SEEN_WANTED, SEEN_PRINTED };
 
@@ -74,14 +74,21 @@ static void put_restart(struct buf *out, lsn_t lsn)
 static bool has_position(const struct entry *e)
 {
     return e->kind == ENTRY_CHANGE || e->kind == ENTRY_END || e->kind == ENTRY_PROGRESS ||
-           e->kind == ENTRY_SNAPSHOT || e->kind == ENTRY_GAP;
+           e->kind == ENTRY_SNAPSHOT || e->kind == ENTRY_GAP || e->kind == ENTRY_SCHEMA;
 }
 
-static bool mark_wanted(const struct lines *l, const struct batch *b, const struct entry *e)
+static bool table_wanted(const struct lines *l, struct slice table)
 {
-    struct slice table = batch_snapshot_mark(b, e).table;
     AUTO_FREE char *name = xstrndup((const char *)table.p, table.n);
     return table_match_any(l->tables, l->table_count, name);
+}
+
+// A schema change, of a table that is wanted by its name or the one before.
+static bool schema_change_wanted(const struct lines *l, const struct batch *b,
+                                 const struct entry *e)
+{
+    struct schema_change s = batch_schema_change(b, e);
+    return table_wanted(l, s.table) || (s.table_before.n && table_wanted(l, s.table_before));
 }
 
 // Above `skip`, and of a table that is wanted.
@@ -90,7 +97,9 @@ static bool entry_due(struct lines *l, const struct batch *b, const struct entry
 {
     bool above = !had(batch_entry_position(b, e, &l->json.begin), skip);
     if (e->kind == ENTRY_SNAPSHOT)
-        return above && mark_wanted(l, b, e);
+        return above && table_wanted(l, batch_snapshot_mark(b, e).table);
+    if (e->kind == ENTRY_SCHEMA)
+        return above && schema_change_wanted(l, b, e);
     if (e->kind != ENTRY_CHANGE)
         return above;
     bool wanted = relation_wanted(l, e->relation);
@@ -121,6 +130,11 @@ static int put_entry(struct lines *l, const struct batch *b, const struct entry 
             return 0;
         json_end(out, &l->json, b, e);
         l->any = false;
+        break;
+    case ENTRY_SCHEMA:
+        if (json_schema_change(out, &l->json, b, e, err) != 0)
+            return -1;
+        l->any = true;
         break;
     case ENTRY_PROGRESS:
         json_progress(out, &l->json, batch_progress_lsn(b, e),

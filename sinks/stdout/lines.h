@@ -1,6 +1,6 @@
 // Entries as lines of JSON, for stdout and `rowcast journal dump`: changes, ends of transactions
-// that had any, progress, marks of snapshots, gaps; and each table's relation before its first
-// change.
+// that had any, schema changes, progress, marks of snapshots, gaps; and each table's relation
+// before its first change.
 #pragma once
 
 #include "journal/journal.h"

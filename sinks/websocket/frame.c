@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "proto/schema_change.h"
 #include "proto/wire.h"
 #include "sinks/websocket/frame_view.h"
 #include "sinks/websocket/omit.h"
@@ -165,6 +166,30 @@ static int make_change(struct making *m, const struct entry *e, struct err *err)
     return 0;
 }
 
+// It concerns whoever wants the table, under its new name or the one before, whatever operations.
+static bool schema_change_wanted(const struct making *m, const struct entry *e)
+{
+    struct schema_change s = batch_schema_change(m->b, e);
+    return selection_wants_table(m->sel, s.table, OP_NONE) ||
+           (s.table_before.n && selection_wants_table(m->sel, s.table_before, OP_NONE));
+}
+
+static int make_schema_change(struct making *m, const struct entry *e, struct err *err)
+{
+    struct position at = batch_entry_position(m->b, e, &m->fm->json.begin);
+    if (position_cmp(at, m->skip) <= 0 || !schema_change_wanted(m, e))
+        return 0;
+    put_begin(m);
+    m->f->got = true;
+    ids_add(&m->f->uses, &m->f->use_count, e->relation);
+    if (!m->sel->text) {
+        buf_put(m->out, m->b->data + e->off, e->end - e->off);
+        return 0;
+    }
+    separate(m);
+    return json_schema_change(m->out, &m->fm->json, m->b, e, err);
+}
+
 static void make_begin(struct making *m, const struct entry *e)
 {
     struct begin begin = batch_begin(m->b, e);
@@ -264,14 +289,20 @@ static int make_batch(struct making *m, const struct batch *b, uint32_t from, st
             continue;
         }
         size_t used = m->out->n - FRAME_HEADROOM;
-        size_t next = e->kind == ENTRY_CHANGE ? size_min(e->end - e->off, limit) : 0;
-        if ((cut && m->f->changes > 0 && used + next > limit) ||
-            (e->kind == ENTRY_CHANGE && reshaped(m, e->relation))) {
+        bool row = e->kind == ENTRY_CHANGE || e->kind == ENTRY_SCHEMA;
+        size_t next = row ? size_min(e->end - e->off, limit) : 0;
+        // Not between a schema change and the change that it belongs to.
+        bool cuts = i == from || b->entries[i - 1].kind != ENTRY_SCHEMA;
+        if ((cut && cuts && m->f->changes > 0 && used + next > limit) ||
+            (row && reshaped(m, e->relation))) {
             m->f->next_entry = i;
             return 0;
         }
         if (e->kind == ENTRY_CHANGE) {
             if (make_change(m, e, err) != 0)
+                return -1;
+        } else if (e->kind == ENTRY_SCHEMA) {
+            if (make_schema_change(m, e, err) != 0)
                 return -1;
         } else if (e->kind == ENTRY_BEGIN) {
             make_begin(m, e);

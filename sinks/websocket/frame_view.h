@@ -6,9 +6,9 @@
 struct frame_view {
     struct frame_view *older, *newer;
     struct batch *b;
-    uint32_t ops;            // bits of enum op
-    bool marks;              // a gap, for everybody; or a snapshot's, which is looked at each time
-    lsn_t passed;            // as in struct frame
+    uint32_t ops; // bits of enum op
+    bool marks;   // a gap, for everybody; or a snapshot's or a schema change: looked at each time
+    lsn_t passed; // as in struct frame
     uint32_t relation_count; // used by its changes, each once
     uint32_t *relations;
     struct frame *frames;

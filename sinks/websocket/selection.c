@@ -93,5 +93,6 @@ bool selection_wants_table(const struct selection *sel, struct slice table, enum
     if (sel->everything)
         return true;
     AUTO_FREE char *name = xstrndup((const char *)table.p, table.n);
-    return (sel->ops >> op & 1) && table_match_any(sel->tables, sel->table_count, name);
+    return (op == OP_NONE || (sel->ops >> op & 1)) &&
+           table_match_any(sel->tables, sel->table_count, name);
 }

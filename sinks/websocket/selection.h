@@ -26,7 +26,7 @@ void selection_put(struct selection **list, struct selection *sel);
 
 // `relation` is a change's relation version (0: a logical message).
 bool selection_wants_relation(struct selection *sel, const struct catalog *c, uint32_t relation);
-// What is said of a table by its quoted name, with an operation that stands for it.
+// What is said of a table by its quoted name, with an operation that stands for it; OP_NONE: any.
 bool selection_wants_table(const struct selection *sel, struct slice table, enum op op);
 static inline bool selection_wants(struct selection *sel, const struct catalog *c,
                                    uint32_t relation, enum op op)

@@ -8,6 +8,8 @@
 #include <cmocka.h>
 
 #include "pgoutput_wire.h"
+
+#include "proto/schema_change.h"
 #include "source/transaction.h"
 
 // ---- a journal that takes notes ----
@@ -19,6 +21,11 @@ struct journal {
     lsn_t appended;
     struct journal_cut pending;
     int cuts, holds, releases, done;
+    struct {
+        uint32_t id;
+        struct position at;
+    } told[64];
+    size_t told_count;
 };
 
 struct catalog *journal_catalog(struct journal *j)
@@ -30,6 +37,28 @@ int journal_add_relation(struct journal *j, struct relation *r, struct err *e)
     (void)e;
     catalog_add(j->catalog, r);
     return 0;
+}
+const struct relation *journal_told(struct journal *j, uint32_t oid, const char *table)
+{
+    (void)table;
+    for (size_t i = j->told_count; i > 0; i--) {
+        const struct relation *r = catalog_get(j->catalog, j->told[i - 1].id);
+        if (r->oid == oid)
+            return r;
+    }
+    return NULL;
+}
+void journal_tell(struct journal *j, uint32_t id, struct position at)
+{
+    assert_true(j->told_count < ARRAY_LEN(j->told));
+    j->told[j->told_count].id = id;
+    j->told[j->told_count++].at = at;
+}
+void journal_untell(struct journal *j)
+{
+    struct position last = j->count ? j->batches[j->count - 1]->last : (struct position){0};
+    while (j->told_count && position_cmp(j->told[j->told_count - 1].at, last) > 0)
+        j->told_count--;
 }
 void journal_append(struct journal *j, struct batch *b)
 {
@@ -180,12 +209,12 @@ static void a_transaction(void **state)
     assert_int_equal(commit(f, 100), 0);
     transaction_drained(f->t);
     const struct batch *b = last_batch(f);
-    assert_int_equal(b->entry_count, 5);
-    static const uint8_t kinds[] = {ENTRY_BEGIN, ENTRY_RELATION, ENTRY_CHANGE, ENTRY_CHANGE,
-                                    ENTRY_END};
-    for (size_t i = 0; i < 5; i++)
+    assert_int_equal(b->entry_count, 6);
+    static const uint8_t kinds[] = {ENTRY_BEGIN,  ENTRY_SCHEMA, ENTRY_RELATION,
+                                    ENTRY_CHANGE, ENTRY_CHANGE, ENTRY_END};
+    for (size_t i = 0; i < 6; i++)
         assert_int_equal(b->entries[i].kind, kinds[i]);
-    struct change c = batch_change(b, &b->entries[3]);
+    struct change c = batch_change(b, &b->entries[4]);
     assert_int_equal(c.op, OP_INSERT);
     assert_int_equal(c.ordinal, 1);
     assert_non_null(c.key.p);
@@ -198,6 +227,86 @@ static void a_transaction(void **state)
     transaction_drained(f->t);
     assert_int_equal(last_batch(f)->entry_count, 3);
     teardown(f);
+}
+
+// How many schema changes the journal has, and the versions of the last one.
+static size_t schema_changes(const struct fixture *f, struct schema_change *ret_last)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < f->journal.count; i++) {
+        BATCH_FOREACH (f->journal.batches[i], e) {
+            if (e->kind != ENTRY_SCHEMA)
+                continue;
+            *ret_last = batch_schema_change(f->journal.batches[i], e);
+            n++;
+        }
+    }
+    return n;
+}
+
+static void describe_altered(struct fixture *f)
+{
+    static const struct wire_column columns[] = {{"id", 23, true}, {"text", 25, false}};
+    put_relation(&f->b, RELID, "public", "t", 'd', 2, columns);
+    assert_int_equal(send(f), 0);
+}
+
+static void one_row(struct fixture *f, lsn_t lsn, void (*describe_it)(struct fixture *f))
+{
+    begin(f, lsn);
+    describe_it(f);
+    assert_int_equal(insert(f, "1", "one"), 0);
+    assert_int_equal(commit(f, lsn), 0);
+    transaction_drained(f->t);
+}
+
+// Each shape is told of once, whatever connections come and go; a shape of before, again, is news.
+static void shapes_are_told_once(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(4096, NULL, 0);
+    struct schema_change s = {0};
+    one_row(f, 100, describe);
+    assert_int_equal(schema_changes(f, &s), 1);
+    assert_int_equal(s.before, 0);
+    transaction_lost(f->t);
+    connected(f);
+    one_row(f, 200, describe);
+    assert_int_equal(schema_changes(f, &s), 1);
+    one_row(f, 300, describe_altered);
+    assert_int_equal(schema_changes(f, &s), 2);
+    assert_int_equal(s.before, 1);
+    assert_int_equal(s.after, 2);
+    one_row(f, 400, describe);
+    assert_int_equal(schema_changes(f, &s), 3);
+    assert_int_equal(s.before, 2);
+    teardown(f);
+}
+
+// What was told in a transaction that is lost, appended in part or not, is told again with it; the
+// hash that compares the two says nothing of it.
+static void what_is_lost_is_told_again(void **state)
+{
+    (void)state;
+    for (size_t batch_bytes = 64; batch_bytes <= 4096; batch_bytes *= 64) {
+        struct fixture *f = setup(batch_bytes, NULL, 0);
+        struct schema_change s = {0};
+        one_row(f, 100, describe);
+        begin(f, 200);
+        describe_altered(f);
+        assert_int_equal(insert(f, "1", "one"), 0);
+        assert_int_equal(f->journal.told_count, 2);
+        transaction_lost(f->t);
+        assert_int_equal(f->journal.cuts, batch_bytes == 64);
+        connected(f);
+        assert_int_equal(f->journal.told_count, 1);
+        one_row(f, 200, describe_altered);
+        assert_int_equal(f->journal.done, batch_bytes == 64); // it was the same
+        assert_int_equal(schema_changes(f, &s), 2);
+        assert_int_equal(s.before, 1);
+        assert_int_equal(s.after, 2);
+        teardown(f);
+    }
 }
 
 static void what_the_journal_has_is_dropped(void **state)
@@ -414,6 +523,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_transaction),
+        cmocka_unit_test(shapes_are_told_once),
+        cmocka_unit_test(what_is_lost_is_told_again),
         cmocka_unit_test(what_the_journal_has_is_dropped),
         cmocka_unit_test(unwanted_tables_take_ordinals_only),
         cmocka_unit_test(a_message_stands_before_its_record),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
+#include "proto/schema_change.h"
 #include "proto/wire.h"
 #include "sinks/websocket/frame.h"
 #include "sinks/websocket/omit.h"
@@ -407,6 +408,65 @@ static void existing_rows_and_marks(void **state)
     batch_unref(b);
 }
 
+// Table b, renamed to c, in a transaction of two rows: how many schema changes, changes and ends.
+static void renamed(struct fixture *x, struct batch *b, struct selection *sel, struct position skip,
+                    const char *want)
+{
+    struct frame *f = made(x, (struct frame_key){.sel = sel}, &b, 1, skip);
+    char found[64] = "nothing";
+    if (f->data && sel->text) {
+        snprintf(found, sizeof found, "%zu %zu %zu", occurrences(f, "\"type\":\"schema_change\""),
+                 occurrences(f, "\"op\":"), occurrences(f, "\"type\":\"end\""));
+    } else if (f->data) {
+        struct batch *back = read_back(f);
+        size_t n[16] = {0};
+        BATCH_FOREACH (back, e)
+            n[e->kind]++;
+        snprintf(found, sizeof found, "%zu %zu %zu", n[ENTRY_SCHEMA], n[ENTRY_CHANGE],
+                 n[ENTRY_END]);
+        batch_unref(back);
+    }
+    assert_string_equal(found, want);
+    frame_unref(f);
+}
+
+static void a_schema_change_goes_with_its_change(void **state)
+{
+    struct fixture *x = *state;
+    AUTO_BUF struct buf body = {0};
+    catalog_add(x->catalog, table(3, "c"));
+    schema_change_encode(&body, catalog_get(x->catalog, 2), catalog_get(x->catalog, 3));
+    batch_add_begin(x->bb, &(struct begin){.lsn = 100, .xid = 7});
+    add_insert(x, 1, 10);
+    batch_add_schema_change(x->bb, 3, buf_slice(&body));
+    batch_add_relation(x->bb, catalog_get(x->catalog, 3));
+    add_insert(x, 3, 10);
+    batch_add_end(x->bb, 108);
+    struct batch *b = batch_builder_take(x->bb, false);
+    struct position none = {0, 0}, before = {100, 0}, behind = {100, 1};
+    for (int text = 0; text < 2; text++) {
+        struct selection *all = selected(x, text, NULL), *a = selected(x, text, "a"),
+                         *of_c = selected(x, text, "c"), *of_b = selected(x, text, "b");
+        renamed(x, b, all, none, "1 2 1");
+        renamed(x, b, all, before, "1 1 1"); // its change was not had
+        renamed(x, b, all, behind, "0 0 1");
+        renamed(x, b, a, none, "0 1 1");
+        renamed(x, b, of_c, none, "1 1 1");
+        renamed(x, b, of_b, none, "1 0 1"); // that its table has another name now
+        struct request q;
+        struct err e;
+        request_init(&q);
+        assert_int_equal(request_argument(&q, "table=c", &e), REQUEST_OK);
+        assert_int_equal(request_argument(&q, "op=delete", &e), REQUEST_OK);
+        struct selection *deletes = selection_get(&x->list, &q, text);
+        request_fini(&q);
+        renamed(x, b, deletes, none, "1 0 1"); // whatever the operations
+        lsn_t passed;
+        assert_false(frame_nothing(&x->fm, deletes, b, &passed));
+    }
+    batch_unref(b);
+}
+
 // A progress that is asked for does not take a cursor back from where rows were read.
 static void a_progress_never_goes_back(void **state)
 {
@@ -469,6 +529,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(small_batches_go_together, setup, teardown),
         cmocka_unit_test_setup_teardown(a_row_that_is_too_large, setup, teardown),
         cmocka_unit_test_setup_teardown(existing_rows_and_marks, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_schema_change_goes_with_its_change, setup, teardown),
         cmocka_unit_test_setup_teardown(a_progress_never_goes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(small_frames, setup, teardown),
     };
