@@ -64,6 +64,17 @@ const struct command_info commands[] = {
         .args_max = 2,
     },
     {
+        .id = COMMAND_SLOT,
+        .name = "slot",
+        .usage = "drop --source CONNINFO|URL [--slot NAME]",
+        .summary = "drop the replication slot, for good",
+        .text =
+            "For when rowcast is taken down: the server keeps no more WAL for it. Refuses while "
+            "somebody reads the slot. What was not read before is lost; the publications and "
+            "the journal stay as they are.",
+        .args_max = 1,
+    },
+    {
         .id = COMMAND_STATUS,
         .name = "status",
         .usage = "[--journal DIR]",
@@ -199,17 +210,17 @@ static const char *const kafka_formats[] = {"protobuf", "json", NULL};
 #define KAFKA_COMMANDS  (COMMAND_RUN | COMMAND_CHECK)
 
 const struct option_info options[] = {
-    {"Source", "source", "CONNINFO|URL", OPTION_STRING, SOURCE_COMMANDS, FIELD(source),
-     .secret = true, .accepts = "a connection string or URL of libpq",
+    {"Source", "source", "CONNINFO|URL", OPTION_STRING, SOURCE_COMMANDS | COMMAND_SLOT,
+     FIELD(source), .secret = true, .accepts = "a connection string or URL of libpq",
      .example = "postgresql://rowcast@db.example/shop",
      .help = "The database: what libpq takes, host=.. dbname=.. or postgresql://.. Its user needs "
              "the REPLICATION attribute."},
-    {"Source", "password-file", "FILE", OPTION_FILE, SOURCE_COMMANDS, FIELD(password_file),
-     .example = "/run/secrets/rowcast",
+    {"Source", "password-file", "FILE", OPTION_FILE, SOURCE_COMMANDS | COMMAND_SLOT,
+     FIELD(password_file), .example = "/run/secrets/rowcast",
      .help = "The password is the first line of this file, read again at each connect. It goes "
              "before one in --source."},
-    {"Source", "slot", "NAME", OPTION_STRING, SOURCE_COMMANDS, FIELD(slot), .fallback = "rowcast",
-     .valid = slot_valid, .accepts = "1 to 63 of a-z, 0-9 and _",
+    {"Source", "slot", "NAME", OPTION_STRING, SOURCE_COMMANDS | COMMAND_SLOT, FIELD(slot),
+     .fallback = "rowcast", .valid = slot_valid, .accepts = "1 to 63 of a-z, 0-9 and _",
      .help = "The replication slot. It is the stream's name too: another slot is another stream."},
     {"Source", "publication", "NAME[,NAME]", OPTION_LIST, SOURCE_COMMANDS, FIELD(publications),
      .fallback = "rowcast", .separator = ',', .split = true, .accepts = "the names of publications",
@@ -392,11 +403,11 @@ const struct option_info options[] = {
     {"General", "stop-grace", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(stop_grace_us),
      .fallback = "5s", .max = 3600 * SECOND,
      .help = "At the end sinks have this long to deliver what they hold."},
-    {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_TAIL, FIELD(log_level),
-     .fallback = "info", .choices = log_levels,
+    {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_SLOT | COMMAND_TAIL,
+     FIELD(log_level), .fallback = "info", .choices = log_levels,
      .help = "debug, info, warn or error. Logs go to stderr, a line of key=value each."},
-    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS | COMMAND_STATUS, FIELD(config),
-     .no_file = true,
+    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS | COMMAND_STATUS | COMMAND_SLOT,
+     FIELD(config), .no_file = true,
      .help = "The configuration file; `rowcast help config` prints one with every option."},
     {"General", "help", NULL, OPTION_SWITCH, COMMAND_ALL, FIELD(help), .fallback = "off",
      .no_file = true, .help = "Print this."},

@@ -13,8 +13,9 @@ enum command {
     COMMAND_VERSION = 32,
     COMMAND_HELP = 64,
     COMMAND_STATUS = 128,
+    COMMAND_SLOT = 256,
 };
-#define COMMAND_ALL 255
+#define COMMAND_ALL 511
 
 // What a command is called and takes; what it does stands in cdc/command.
 struct command_info {

@@ -2,25 +2,11 @@
 #include "base/log.h"
 #include "proto/schema.h"
 #include "source/figures.h"
+#include "source/offline.h"
 #include "source/preflight.h"
 #include "source/relations.h"
 #include "source/safety.h"
 #include "source/versions.h"
-
-#include <sys/eventfd.h>
-#include <unistd.h>
-
-struct offline { // a waiter that nobody stops
-    _Atomic bool stopped;
-    struct waiter waiter;
-};
-
-static void offline_init(struct offline *o)
-{
-    *o = (struct offline){.waiter = {.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)}};
-    CHECK(o->waiter.wake_fd >= 0);
-    o->waiter.stopped = &o->stopped;
-}
 
 struct checking {
     struct buf *out;
@@ -101,7 +87,7 @@ int source_check(const struct source_options *o, struct buf *out, int *ret_bad, 
     if (r != 0 && c.bad == 0)
         print_finding(&c, FINDING_FAIL, e->class, "connection", e->text, "");
     lookup_free(l);
-    close(offline.waiter.wake_fd);
+    offline_fini(&offline);
     *ret_bad = c.bad;
     return r;
 }
@@ -152,6 +138,6 @@ int source_schema(const struct source_options *o, struct buf *out, struct err *e
     relations_free(rs);
     catalog_free(catalog);
     lookup_free(l);
-    close(offline.waiter.wake_fd);
+    offline_fini(&offline);
     return r;
 }

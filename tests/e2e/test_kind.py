@@ -117,3 +117,28 @@ def test_what_the_server_pays_is_said_once(pg, make_rowcast):
     for reason in ("retained_wal", "xmin_age", "synchronous"):
         assert log.count(f"warning={reason} cause=") == 1, log
         assert log.count(f'msg="no longer" slot=rowcast warning={reason}') == 1, log
+
+
+def test_slot_drop(pg, make_rowcast):
+    """Not while somebody reads it, not another's; then it is gone, and with it what it kept."""
+    pg.sql("create table t (id int primary key)")
+    pg.sql("create database elsewhere")
+
+    def drop(*args, db="postgres"):
+        return command("slot", "drop", "--source", pg.conninfo(db), *args)
+    rc = make_rowcast("--table", "t", source=pg.conninfo()).start()
+    pid = pg.slot("rowcast")["active_pid"]
+    used = drop()
+    assert used.returncode == 3 and f"in use by pid {pid}" in used.stderr, used
+    rc.kill9()
+    other = drop(db="elsewhere")
+    assert other.returncode == 3 and "belongs to database postgres" in other.stderr, other
+    done = drop()
+    assert done.returncode == 0 and "dropped slot rowcast" in done.stdout, done
+    assert pg.slot("rowcast") is None
+    gone = drop()
+    assert gone.returncode == 3 and "does not exist" in gone.stderr, gone
+    pg.sql("select pg_create_logical_replication_slot('theirs', 'test_decoding')")
+    theirs = drop("--slot", "theirs")
+    assert theirs.returncode == 3 and "test_decoding" in theirs.stderr, theirs
+    assert command("slot", "--source", pg.conninfo()).returncode == 2
