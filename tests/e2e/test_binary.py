@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from e2e.test_types import TYPES, fill, make_tables
 from lib import paths
-from lib.postgres import DEBIAN, NEWEST
+from lib.postgres import DEBIAN, NEWEST, versions
 from lib.rowcast import command
 from lib.values import OWN, SETUP, VALUES
 
@@ -17,7 +17,7 @@ from lib.values import OWN, SETUP, VALUES
 TEXT_ONLY = {t for t in TYPES if t.startswith("reg")} | {"money", "aclitem"}
 
 
-@pytest.fixture(params=[DEBIAN, NEWEST])
+@pytest.fixture(params=versions(DEBIAN, NEWEST, oldest=14))
 def binary_pg(request, make_postgres):
     return make_postgres(request.param)
 

@@ -134,7 +134,7 @@ def test_the_oracle_sees_every_fault(pg, make_rowcast):
         pg.sql("delete from b; truncate a, b restart identity")
         changes = stream.changes(11)
     oracle.check(changes)
-    assert [c["op"] for c in changes[-5:]] == ["message", "delete", "delete", "truncate", "truncate"]
+    assert [c["op"] for c in changes[-5:]] == ["message", *["delete"] * 2, *["truncate"] * 2]
 
     def differs(i, pattern, **more):
         with pytest.raises(AssertionError, match=pattern):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from lib.postgres import DEBIAN, NEWEST, lsn_text
+from lib.postgres import DEBIAN, NEWEST, lsn_text, versions
 from lib.rowcast import command
 from lib.wait import wait_for
 from e2e.test_bad_input import SOURCE, USAGE, SLOT_LOST, ends
@@ -141,7 +141,7 @@ def test_a_glob_without_tables_is_only_a_warning(pg, make_rowcast):
     rc.wait_log(r"level=warn.*nothing\.\*")
 
 
-@pytest.mark.parametrize("version", [DEBIAN, NEWEST])
+@pytest.mark.parametrize("version", versions(DEBIAN, NEWEST))
 def test_a_publication_made_after_the_change(make_postgres, make_rowcast, version):
     """Older servers fail at it again and again, 18 would only note that it leaves out changes:
     whatever the database says of notes."""

@@ -1,5 +1,5 @@
 """A second opinion: what PostgreSQL's own test_decoding says of the same WAL, from a slot of its
-own in the same database, compared with rowcast's changes transaction by transaction, change by change.
+own in the same database, compared with rowcast's changes one by one, in commit order.
 
     oracle = Oracle(pg)                     # before the first change; makes the slot
     ... work, and the changes that rowcast gave, as lib.stream gives them, in stream order ...

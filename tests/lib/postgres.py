@@ -15,7 +15,28 @@ from .process import Process
 from .wait import free_port, wait_for
 
 OLDEST, DEBIAN, NEWEST = 10, 15, 18
-VERSIONS = (OLDEST, DEBIAN, NEWEST)  # what tests that depend on the server run on
+IMMEDIATE = {"debug_logical_replication_streaming": "immediate"}  # every transaction is streamed
+
+
+def servers(text):
+    """[(version, settings)] from "10,15,18-immediate"; "all": each version, and those that can
+    stream every transaction once more doing so."""
+    if text == "all":
+        text = ",".join([*map(str, range(OLDEST, NEWEST + 1)),
+                         *(f"{v}-immediate" for v in range(16, NEWEST + 1))])
+    return [(int(item.split("-")[0]), IMMEDIATE if item.endswith("-immediate") else {})
+            for item in text.split(",")]
+
+
+# What tests that depend on the server run on.
+SERVERS = servers(os.environ.get("ROWCAST_TEST_VERSIONS") or f"{OLDEST},{DEBIAN},{NEWEST}")
+
+
+def versions(*default, oldest=OLDEST):
+    """For tests that run on some versions: these, or what ROWCAST_TEST_VERSIONS says instead, of
+    those from `oldest` on."""
+    asked = [v for v, settings in SERVERS if not settings and v >= oldest]
+    return asked if os.environ.get("ROWCAST_TEST_VERSIONS") else list(default)
 
 USER = "postgres"  # servers refuse to run as root
 
