@@ -183,6 +183,9 @@ static int wait_open(struct connection *c, int64_t deadline, struct err *e)
             if (connection_proceed(c, e) != 0)
                 return -1;
         }
+        // A server may also send and send, without ever coming to the point.
+        if (c->opening && clock_mono_us() >= deadline)
+            return timed_out(c, "connect", e);
     }
     return 0;
 }
@@ -292,6 +295,8 @@ static int next_result(struct connection *c, int64_t deadline, PGresult **ret_r,
             if (!PQconsumeInput(c->pg))
                 return connection_error(c, NULL, e);
         }
+        if (PQisBusy(c->pg) && clock_mono_us() >= deadline)
+            return timed_out(c, "query", e);
     }
     *ret_r = PQgetResult(c->pg);
     return 0;
@@ -316,6 +321,10 @@ int connection_result(struct connection *c, int64_t deadline, PGresult **ret_r, 
         ExecStatusType status = PQresultStatus(next);
         if (status == PGRES_COPY_BOTH)
             break;
+        if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT) { // PQgetResult would never end
+            PQclear(last);
+            return err_set(e, ERR_RETRY, "the server answers with a copy that nobody asked for");
+        }
         if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && r == 0)
             r = connection_error(c, next, e);
     }
@@ -389,21 +398,23 @@ void sql_identifier(struct buf *out, const char *text)
 
 const char *result_text(const PGresult *r, int row, int column)
 {
-    return PQgetvalue(r, row, column);
+    // NULL: there is no such row or column, whatever the server was asked.
+    const char *text = PQgetvalue(r, row, column);
+    return text ? text : "";
 }
 
 bool result_bool(const PGresult *r, int row, int column)
 {
-    return PQgetvalue(r, row, column)[0] == 't';
+    return result_text(r, row, column)[0] == 't';
 }
 
 lsn_t result_lsn(const PGresult *r, int row, int column)
 {
     lsn_t lsn = 0;
-    return lsn_parse(PQgetvalue(r, row, column), &lsn) ? lsn : 0;
+    return lsn_parse(result_text(r, row, column), &lsn) ? lsn : 0;
 }
 
 uint32_t result_u32(const PGresult *r, int row, int column)
 {
-    return (uint32_t)strtoul(PQgetvalue(r, row, column), NULL, 10);
+    return (uint32_t)strtoul(result_text(r, row, column), NULL, 10);
 }
