@@ -5,9 +5,10 @@
 //
 // Options: connections N; rate BYTES; mask GLOB; exclude GLOB; kind keys (where a table would be
 // read by pages); chunk N (pages, or rows, of a chunk); again yes (reads rows once more, by their
-// keys); print yes (a row a line, as JSON, with its table).
+// keys); print yes (a row a line, as JSON, with its table);
+// pause yes (when the plan is made prints "planned", and waits for a line of standard input).
 // At the end a line of JSON a table: how it was read, rows, chunks, bytes; and one of the whole.
-// A table that cannot be read: its error.
+// A table that cannot be read: its error, or why the plan does not hold for it any more.
 #include "base/clock.h"
 #include "proto/json.h"
 #include "proto/wire.h"
@@ -25,8 +26,9 @@ struct progress { // of a part
     struct chunk_part *part;
     uint64_t next; // page
     uint64_t rows, bytes, chunks, again;
-    int open; // orders
-    bool ended;
+    int open;                 // orders
+    enum chunk_status status; // of one that could not be read
+    struct err error;
 };
 
 static struct {
@@ -36,7 +38,7 @@ static struct {
     struct waiter waiter;
     struct catalog *catalog;
     struct chunk_reader *reader;
-    bool print, by_keys;
+    bool print, by_keys, pause;
     uint64_t chunk;
     bool again;
     struct progress *parts;
@@ -130,8 +132,6 @@ static void go_on(struct progress *p, const struct chunk *c)
         if (o.kind == CHUNK_KEYS && run.chunk)
             p->part->limit = run.chunk;
         order(p, &o);
-    } else if (p->open == 0) {
-        p->ended = true;
     }
 }
 
@@ -173,8 +173,11 @@ static void took(struct chunk *c)
 {
     struct progress *p = c->order.tag;
     if (c->status != CHUNK_OK && c->status != CHUNK_MORE) {
-        fprintf(stderr, "%s: status %d %s\n", p->part->table, c->status, c->err.text);
-        exit(1);
+        p->status = c->status;
+        p->error = c->err;
+        p->open--;
+        chunk_free(c);
+        return;
     }
     print_rows(c);
     if (c->order.kind == CHUNK_LIST)
@@ -238,6 +241,7 @@ static void read_all(void)
 static void report(int64_t us)
 {
     static const char *const kinds[] = {"plan", "pages", "keys", "whole", "list"};
+    static const char *const statuses[] = {"ok", "more", "shape", "stale", "gone", "failed"};
     for (size_t i = 0; i < run.n; i++) {
         struct progress *p = &run.parts[i];
         AUTO_BUF struct buf b = {0};
@@ -249,12 +253,15 @@ static void report(int64_t us)
             json_string(&b, p->table->filter, strlen(p->table->filter));
         else
             buf_puts(&b, "null");
-        printf("{\"part\":%s,\"kind\":\"%s\",\"rows\":%llu,\"chunks\":%llu,\"bytes\":%llu,"
+        buf_puts(&b, ",\"error\":");
+        json_string(&b, p->error.text, strlen(p->error.text));
+        printf("{\"part\":%s,\"status\":\"%s\",\"class\":%d,\"kind\":\"%s\",\"rows\":%llu,"
+               "\"chunks\":%llu,\"bytes\":%llu,"
                "\"again\":%llu,\"estimate\":%.0f,\"step\":%llu,\"limit\":%llu}\n",
-               buf_cstr(&b), kinds[p->part->kind], (unsigned long long)p->rows,
-               (unsigned long long)p->chunks, (unsigned long long)p->bytes,
-               (unsigned long long)p->again, p->part->rows, (unsigned long long)p->part->step,
-               (unsigned long long)p->part->limit);
+               buf_cstr(&b), statuses[p->status], p->error.class, kinds[p->part->kind],
+               (unsigned long long)p->rows, (unsigned long long)p->chunks,
+               (unsigned long long)p->bytes, (unsigned long long)p->again, p->part->rows,
+               (unsigned long long)p->part->step, (unsigned long long)p->part->limit);
     }
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
@@ -285,6 +292,8 @@ static void set_option(const char *name, char **value)
         run.chunk = strtoull(*value, NULL, 10);
     else if (strcmp(name, "kind") == 0)
         run.by_keys = strcmp(*value, "keys") == 0;
+    else if (strcmp(name, "pause") == 0)
+        run.pause = true;
     else if (strcmp(name, "print") == 0)
         run.print = true;
     else if (strcmp(name, "again") == 0)
@@ -325,6 +334,11 @@ int main(int argc, char **argv)
     struct chunk_reader_options o = {.source = &run.o, .wake = wake};
     run.reader = chunk_reader_new(&o);
     struct chunk *p = plan();
+    if (run.pause) {
+        puts("planned");
+        fflush(stdout);
+        (void)getchar();
+    }
     int64_t begun = clock_mono_us();
     read_all();
     report(clock_mono_us() - begun);

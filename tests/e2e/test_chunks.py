@@ -24,6 +24,7 @@ def read(pg, publication="p", user="postgres", **options):
         if "row" in line:
             rows.setdefault(line["table"], []).append(line)
         elif "part" in line or "refused" in line:
+            assert line.get("status", "ok") == "ok", line
             parts[line.get("part") or line["table"]] = line
         else:
             parts["all"] = line
@@ -201,3 +202,46 @@ def test_what_may_not_be_read_is_refused_by_name(make_postgres):
         assert done.returncode == 1 and "the server is a standby" in done.stderr, done.stderr
     finally:
         standby.destroy()
+
+
+def test_a_plan_that_does_not_hold_is_not_followed(make_postgres):
+    """What changed between the plan and the chunk: each table says how, and none gives a row."""
+    pg = make_postgres(NEWEST)
+    changes = {
+        "rewritten": ("vacuum full rewritten", "stale"),
+        "emptied": ("truncate emptied", "stale"),
+        "renamed": ("alter table renamed rename to renamed2", "gone"),
+        "replaced": ("alter table replaced rename to replaced2; create table replaced (id int "
+                     "primary key, v text)", "stale"),
+        "dropped": ("drop table dropped", "gone"),
+        "wider": ("alter table wider add w int", "shape"),
+        "narrower": ("alter table narrower drop column v", "shape"),
+        "retyped": ("alter table retyped alter v type varchar(10)", "stale"),
+        "limited": ("alter table limited alter v type varchar(20)", "shape"),
+        "full": ("alter table \"full\" replica identity full", "shape"),
+        "keyless": ("alter table keyless drop constraint keyless_pkey", "shape"),
+        "filtered": ("alter publication p set table filtered where (id > 1)", "stale"),
+        "same": ("select 1", "ok"),
+    }
+    for table in changes:
+        v = "varchar(10)" if table == "limited" else "text"
+        pg.sql(f'create table "{table}" (id int primary key, v {v}); '
+               f'insert into "{table}" values (1, \'x\')')
+    pg.sql("create table locked (id int primary key); insert into locked values (1)")
+    pg.sql("create publication p for table filtered; create publication rest for table locked, "
+           + ", ".join(f'"{t}"' for t in changes if t != "filtered"))
+    tool = subprocess.Popen([TOOL, pg.conninfo(), "p,rest", "pause", "yes"], text=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert tool.stdout.readline() == "planned\n"
+    for statement, _ in changes.values():
+        pg.sql(statement)
+    with pg.connect(autocommit=False) as other:
+        other.execute("lock table locked")
+        out, _ = tool.communicate("go\n", timeout=60)
+    parts = {p["part"]: p for p in map(json.loads, out.splitlines()) if "part" in p}
+    for table, (_, status) in changes.items():
+        part = parts["public." + ('"full"' if table == "full" else table)]
+        assert (part["status"], part["rows"]) == (status, status == "ok"), part
+    locked = parts["public.locked"]
+    assert locked["status"] == "failed" and "lock timeout" in locked["error"], locked
+    assert locked["class"] == 1, f"it passes by itself, so it is read again: {locked}"
