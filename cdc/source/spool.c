@@ -22,6 +22,7 @@ struct header { // in front of each message
 struct begun {       // a subtransaction that may still be aborted
     uint64_t offset; // of the first message of its subtree
     uint32_t xid;
+    bool doubt; // the message before that might be of it too
 };
 
 struct spool {
@@ -32,7 +33,10 @@ struct spool {
     struct buf tail;     // whole messages
     struct begun *stack; // xids (counted from the transaction's own) and offsets both rise
     size_t depth, stack_cap;
-    uint32_t current; // of the last message
+    uint32_t current;  // of the last message of which that is known
+    bool last_unknown; // it is not known of the last message
+    uint64_t
+        unknown_at; // offset of the first message of which it is not; UINT64_MAX: there is none
 
     struct { // reading
         bool begun;
@@ -108,6 +112,7 @@ struct spool *spools_open(struct spools *ss, uint32_t xid)
     s->all = ss;
     s->xid = xid;
     s->current = xid;
+    s->unknown_at = UINT64_MAX;
     s->fd = -1;
     HASH_ADD(hh, ss->open, xid, sizeof s->xid, s);
     show(ss);
@@ -147,19 +152,28 @@ uint64_t spool_bytes(const struct spool *s)
 
 // ---- the file ----
 
+static int refused(const char *path, struct err *e)
+{
+    const char *remedy =
+        errno == ENOSPC || errno == EDQUOT ? "make room there" : "see to it that rowcast can write";
+    err_errno(e, ERR_RETRY, "%s", path);
+    struct err cause = *e;
+    return err_set(e, ERR_RETRY, "%.500s; remedy: %s", cause.text, remedy);
+}
+
 static int open_file(struct spool *s, struct err *e)
 {
     const char *dir = s->all->o.dir;
     CHECK(dir);
     AUTO_FREE char *path = xasprintf("%s/%u.spool", dir, s->xid);
     if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return err_errno(e, ERR_RETRY, "%s", dir);
+        return refused(dir, e);
     (void)unlink(path); // of a process that was killed just behind the next line
     s->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (s->fd < 0)
-        return err_errno(e, ERR_RETRY, "%s", path);
+        return refused(path, e);
     if (unlink(path) != 0)
-        return err_errno(e, ERR_RETRY, "%s", path);
+        return refused(path, e);
     return 0;
 }
 
@@ -168,7 +182,8 @@ static int write_bytes(struct spool *s, const void *bytes, size_t n, struct err 
 {
     struct spools *ss = s->all;
     if (ss->o.disk_bytes && ss->disk + n > ss->o.disk_bytes)
-        return err_set(e, ERR_RETRY, "the spools reached %llu bytes on disk, the limit",
+        return err_set(e, ERR_RETRY,
+                       "the spools reached %llu bytes on disk; remedy: raise spool-size",
                        (unsigned long long)ss->o.disk_bytes);
     if (s->fd < 0 && open_file(s, e) != 0)
         return -1;
@@ -178,7 +193,7 @@ static int write_bytes(struct spool *s, const void *bytes, size_t n, struct err 
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return err_errno(e, ERR_RETRY, "%s", ss->o.dir);
+            return refused(ss->o.dir, e);
         done += (size_t)got;
     }
     s->written += n;
@@ -250,7 +265,7 @@ static int tail_room(struct spool *s, size_t n, bool *ret_fits, struct err *e)
 
 // ---- subtransactions ----
 
-static int push(struct spool *s, uint32_t xid, uint64_t offset, struct err *e)
+static int push(struct spool *s, struct begun entry, struct err *e)
 {
     struct spools *ss = s->all;
     if (s->depth == s->stack_cap) {
@@ -258,15 +273,16 @@ static int push(struct spool *s, uint32_t xid, uint64_t offset, struct err *e)
         size_t more = (cap - s->stack_cap) * sizeof *s->stack;
         if (ss->o.memory_bytes && ss->stack_memory + more > ss->o.memory_bytes)
             return err_set(e, ERR_RETRY,
-                           "transaction %u has too many subtransactions for a budget of %zu bytes",
-                           s->xid, ss->o.memory_bytes);
+                           "it has too many subtransactions for a budget of %zu bytes; remedy: "
+                           "raise spool-memory",
+                           ss->o.memory_bytes);
         s->stack = xrealloc(s->stack, cap * sizeof *s->stack);
         s->stack_cap = cap;
         ss->stack_memory += more;
         if (make_room(ss, 0, e) != 0)
             return -1;
     }
-    s->stack[s->depth++] = (struct begun){offset, xid};
+    s->stack[s->depth++] = entry;
     return 0;
 }
 
@@ -298,10 +314,13 @@ static int enter(struct spool *s, uint32_t subxid, uint64_t offset, struct err *
         s->depth = at + 1;
         return 0;
     }
-    if (at < s->depth)
-        offset = s->stack[at].offset; // its children spoke first
+    struct begun entry = {offset, subxid, s->last_unknown};
+    if (at < s->depth) { // its children spoke first
+        entry.offset = s->stack[at].offset;
+        entry.doubt = s->stack[at].doubt;
+    }
     s->depth = at;
-    return push(s, subxid, offset, e);
+    return push(s, entry, e);
 }
 
 // ---- appending ----
@@ -312,6 +331,9 @@ int spool_append(struct spool *s, uint32_t subxid, uint32_t arrival, uint8_t kin
     CHECK(!s->read.begun);
     if (unlikely(subxid && subxid != s->current) && enter(s, subxid, spool_bytes(s), e) != 0)
         return -1;
+    s->last_unknown = !subxid;
+    if (unlikely(!subxid && s->unknown_at == UINT64_MAX))
+        s->unknown_at = spool_bytes(s);
     struct header h = {(uint32_t)(body.n + 1), arrival};
     size_t n = sizeof h + 1 + body.n;
     bool fits;
@@ -334,6 +356,9 @@ int spool_append(struct spool *s, uint32_t subxid, uint32_t arrival, uint8_t kin
 
 static int truncate_to(struct spool *s, uint64_t offset, struct err *e)
 {
+    s->last_unknown = false; // or there would be doubt
+    if (offset <= s->unknown_at)
+        s->unknown_at = UINT64_MAX;
     if (offset >= s->written) {
         s->tail.n = (size_t)(offset - s->written);
         return 0;
@@ -351,7 +376,13 @@ int spool_abort(struct spool *s, uint32_t subxid, struct err *e)
 {
     CHECK(!s->read.begun);
     size_t at = place(s, subxid);
-    if (at == s->depth || s->stack[at].xid != subxid)
+    bool known = at < s->depth && s->stack[at].xid == subxid;
+    if (known ? s->stack[at].doubt : s->unknown_at != UINT64_MAX)
+        return err_set(
+            e, ERR_RETRY,
+            "a subtransaction was rolled back, and PostgreSQL does not say which logical "
+            "messages were of it; remedy: switch off messages, or streaming");
+    if (!known)
         return 0;
     s->depth = at;
     s->current = at ? s->stack[at - 1].xid : s->xid;

@@ -9,10 +9,13 @@
 // parents before their children, and a message of X says that whatever has a higher xid, and was
 // seen before, ended inside of X.
 //
-// Limits: `memory_bytes` for all spools together (messages go to files first; when the stacks alone
-// are larger, that is the failure below), `disk_bytes` for their files. A full disk, a failed write
-// and a limit are ERR_RETRY: the caller gives up the connection and asks for no streaming on the
-// next one.
+// Logical messages carry the top-level xid, whatever emitted them. So when a subtransaction is
+// aborted that is not known here, or began just behind one, a message that stays might be one of
+// those rolled back. It is not guessed: that is a failure as those below.
+//
+// Limits: `memory_bytes` for all spools together (messages go to files; when the stacks alone are
+// larger, that is a failure), `disk_bytes` for their files. A full disk, a failed write and a limit
+// are ERR_RETRY: the caller gives up the connection and asks for no streaming on the next one.
 #pragma once
 
 #include "base/buf.h"
@@ -43,8 +46,8 @@ struct spooled {
     struct slice message; // valid until the next call for this spool
 };
 
-// Appends `kind` and `body` as one message. subxid: of the subtransaction that it is of; the
-// top-level xid, or 0 where the message is of none.
+// Appends `kind` and `body` as one message. subxid: of the subtransaction that it is of, which may
+// be the top-level xid; 0: it is not known.
 int spool_append(struct spool *s, uint32_t subxid, uint32_t arrival, uint8_t kind,
                  struct slice body, struct err *e) MUST_CHECK;
 // Forgets what a subtransaction and its subtree said. One that said nothing: nothing happens.

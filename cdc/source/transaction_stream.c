@@ -12,10 +12,6 @@
 
 #define OFF_US (INT64_C(3600) * 1000000) // streaming is not asked for again before
 
-static const char REMEDY[] =
-    "going on without streaming for an hour, in which PostgreSQL keeps large transactions on its "
-    "own disk while it decodes them; remedy: make room there, or raise spool-size or spool-memory";
-
 void transaction_stream_init(struct transaction *t)
 {
     const struct source_options *o = t->o.source;
@@ -61,8 +57,10 @@ static int fall_back(struct transaction *t, uint32_t xid, struct err *e)
     t->stream.again_at = clock_mono_us() + OFF_US;
     metric_add(t->stream.fallbacks, 1);
     struct err cause = *e;
-    return err_set(e, ERR_RETRY, "spool of the open transaction %u: %.500s; %s", xid, cause.text,
-                   REMEDY);
+    return err_set(e, ERR_RETRY,
+                   "spool of the open transaction %u: %.500s; going on without streaming for an "
+                   "hour, in which PostgreSQL keeps large transactions on its own disk",
+                   xid, cause.text);
 }
 
 // ---- while it is open ----
@@ -91,7 +89,7 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
     struct spool *s = t->stream.segment;
     struct reader r = reader_of(payload.p, payload.n);
     uint8_t kind = reader_u8(&r);
-    uint32_t subxid = 0, arrival = 0;
+    uint32_t subxid = spool_xid(s), arrival = 0;
     switch (kind) {
     case PGOUTPUT_STREAM_STOP:
         t->stream.segment = NULL;
@@ -107,8 +105,11 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
     case PGOUTPUT_UPDATE:
     case PGOUTPUT_DELETE:
     case PGOUTPUT_TRUNCATE:
-    case PGOUTPUT_MESSAGE:
         subxid = reader_be32(&r);
+        break;
+    case PGOUTPUT_MESSAGE: // says the top-level one, whichever it is of
+        reader_be32(&r);
+        subxid = 0;
         break;
     default:
         return err_set(e, ERR_DATA, "pgoutput message 0x%02x in a part of transaction %u", kind,

@@ -147,6 +147,33 @@ static void test_xids_go_round(void **state)
     teardown(&f);
 }
 
+// A message of which it is not known whose it is goes with what was cut before it; where that
+// cannot be told there is an error, not a guess.
+static void test_unknown(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f, 0, 0);
+    struct spool *s = spools_open(f.ss, TOP);
+    add(&f, s, TOP, 1, 0);
+    add(&f, s, TOP + 1, 2, 0);
+    add(&f, s, 0, 3, 0);       // of 1 or of one inside of it
+    add(&f, s, TOP + 1, 4, 0); // it goes on: the message did not end it
+    assert_int_equal(spool_abort(s, TOP + 1, &f.e), 0);
+    assert_int_equal(spool_abort(s, TOP + 2, &f.e), 0); // said nothing, and no message is left
+    add(&f, s, TOP + 3, 5, 0);
+    add(&f, s, 0, 6, 0);
+    add(&f, s, TOP + 4, 7, 0); // began before the message?
+    assert_int_equal(spool_abort(s, TOP + 4, &f.e), -1);
+    assert_int_equal(f.e.class, ERR_RETRY);
+    assert_non_null(strstr(f.e.text, "logical messages"));
+    assert_int_equal(spool_abort(s, TOP + 9, &f.e), -1); // emitted nothing but that message?
+    assert_int_equal(spool_abort(s, TOP + 3, &f.e), 0);
+    assert_int_equal(spool_abort(s, TOP + 9, &f.e), 0);
+    check_numbers(&f, s, (uint32_t[]){1}, 1);
+    teardown(&f);
+}
+
 // ---- a model ----
 
 struct model {
@@ -354,11 +381,17 @@ static void test_left_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),         cmocka_unit_test(test_nested),
-        cmocka_unit_test(test_xids_go_round), cmocka_unit_test(test_model),
-        cmocka_unit_test(test_budget),        cmocka_unit_test(test_many_subtransactions),
-        cmocka_unit_test(test_disk_limit),    cmocka_unit_test(test_short_write),
-        cmocka_unit_test(test_no_folder),     cmocka_unit_test(test_left_file),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_xids_go_round),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_many_subtransactions),
+        cmocka_unit_test(test_disk_limit),
+        cmocka_unit_test(test_short_write),
+        cmocka_unit_test(test_no_folder),
+        cmocka_unit_test(test_left_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
