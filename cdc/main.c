@@ -15,7 +15,7 @@ static const struct {
     {COMMAND_CHECK, command_check},     {COMMAND_SCHEMA, command_schema},
     {COMMAND_JOURNAL, command_journal}, {COMMAND_VERSION, command_version},
     {COMMAND_HELP, command_help},       {COMMAND_STATUS, command_status},
-    {COMMAND_SLOT, command_slot},
+    {COMMAND_SLOT, command_slot},       {COMMAND_SNAPSHOT, command_snapshot},
 };
 
 // The one place where an error is said. A daemon's goes to its log.

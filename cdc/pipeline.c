@@ -30,7 +30,7 @@ struct pipeline {
     struct control *control;
     struct sink *sinks[SINKS_MAX];
     size_t sink_count;
-    struct control_handler handlers[1];
+    struct control_handler handlers[2];
     struct websocket_options websocket; // with the health filled in
 
     pthread_t watcher;
@@ -185,11 +185,18 @@ static int status(void *arg, const char *argument, struct buf *out, struct err *
     return 0;
 }
 
+static int snapshot(void *arg, const char *argument, struct buf *out, struct err *e)
+{
+    struct pipeline *p = arg;
+    return source_request_snapshot(p->source, argument, out, e);
+}
+
 // Without it the stream is as good as with it: said, and gone on.
 static void control_start(struct pipeline *p)
 {
     struct err e;
     p->handlers[0] = (struct control_handler){"status", status, p};
+    p->handlers[1] = (struct control_handler){"snapshot", snapshot, p};
     if (control_open(p->o->journal.dir, p->handlers, ARRAY_LEN(p->handlers), &p->control, &e) != 0)
         log_warn("no control socket: rowcast status and others cannot ask this process", "cause=%s",
                  log_quote(e.text));

@@ -29,6 +29,7 @@ struct source_options command_source_options(const struct settings *s)
         .binary = s->binary,
         .origin_none = s->origin == ORIGIN_NONE,
         .create = s->create,
+        .snapshot = (enum snapshot_mode)s->snapshot,
         .snapshot_connections = s->snapshot_connections,
         .snapshot_rate = s->snapshot_rate,
         .batch_bytes = (size_t)s->batch_size,

@@ -14,6 +14,7 @@ int command_schema(const struct settings *s, int *ret_status, struct err *e) MUS
 int command_journal(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_slot(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_status(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
+int command_snapshot(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_version(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_help(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 

@@ -84,6 +84,17 @@ const struct command_info commands[] = {
                 "what each sink has taken. Exit status 6 when none runs there.",
     },
     {
+        .id = COMMAND_SNAPSHOT,
+        .name = "snapshot",
+        .usage = "TABLE|GLOB [--journal DIR]",
+        .summary = "have the existing rows of a table read",
+        .text = "Asks the rowcast that holds this journal to read the table's rows into the "
+                "stream, in between its changes, and returns at once: the log and the metrics "
+                "tell how it goes. A name without a dot is one of schema public. Exit status 2 "
+                "when no such table is published and wanted, or it is being read already.",
+        .args_max = 1,
+    },
+    {
         .id = COMMAND_VERSION,
         .name = "version",
         .usage = "",
@@ -204,6 +215,7 @@ static bool from_valid(const char *text)
 // The order of the choices is that of their enums.
 static const char *const origins[] = {"any", "none", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const snapshot_modes[] = {"never", "initial", "when_needed", NULL};
 static const char *const kafka_formats[] = {"protobuf", "json", NULL};
 
 #define SOURCE_COMMANDS (COMMAND_RUN | COMMAND_CHECK | COMMAND_SCHEMA)
@@ -291,6 +303,12 @@ const struct option_info options[] = {
      .help = "Give up, once, every transaction that is not in the journal yet and whose commit "
              "begins before this position: for one that cannot be decoded. Consumers get a gap "
              "marker. Once the journal is past it, it does nothing."},
+    {"Source", "snapshot", "MODE", OPTION_ENUM, COMMAND_RUN, FIELD(snapshot), .fallback = "never",
+     .choices = snapshot_modes,
+     .help =
+         "Existing rows: never unasked; initial: of every table, once, when the journal is new, "
+         "and of tables that are published later; when_needed: and again after a gap. rowcast "
+         "snapshot TABLE asks for those of one table."},
     {"Source", "snapshot-connections", "N", OPTION_INTEGER, COMMAND_RUN,
      FIELD(snapshot_connections), .fallback = "4", .min = 1, .max = 32,
      .help = "Connections that read existing rows, beside the stream's two; open only meanwhile."},
@@ -301,8 +319,9 @@ const struct option_info options[] = {
      .fallback = "64KiB", .min = 4 * KIB, .max = 8 * MIB,
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},
 
-    {"Journal", "journal", "DIR", OPTION_FILE, COMMAND_RUN | COMMAND_SCHEMA | COMMAND_STATUS,
-     FIELD(journal), .fallback = "rowcast-journal",
+    {"Journal", "journal", "DIR", OPTION_FILE,
+     COMMAND_RUN | COMMAND_SCHEMA | COMMAND_STATUS | COMMAND_SNAPSHOT, FIELD(journal),
+     .fallback = "rowcast-journal",
      .help = "The journal's own directory, made when missing. Relative to where rowcast is "
              "started."},
     {"Journal", "journal-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(journal_size),
@@ -406,8 +425,9 @@ const struct option_info options[] = {
     {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_SLOT | COMMAND_TAIL,
      FIELD(log_level), .fallback = "info", .choices = log_levels,
      .help = "debug, info, warn or error. Logs go to stderr, a line of key=value each."},
-    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS | COMMAND_STATUS | COMMAND_SLOT,
-     FIELD(config), .no_file = true,
+    {"General", "config", "FILE", OPTION_FILE,
+     SOURCE_COMMANDS | COMMAND_STATUS | COMMAND_SLOT | COMMAND_SNAPSHOT, FIELD(config),
+     .no_file = true,
      .help = "The configuration file; `rowcast help config` prints one with every option."},
     {"General", "help", NULL, OPTION_SWITCH, COMMAND_ALL, FIELD(help), .fallback = "off",
      .no_file = true, .help = "Print this."},

@@ -14,8 +14,9 @@ enum command {
     COMMAND_HELP = 64,
     COMMAND_STATUS = 128,
     COMMAND_SLOT = 256,
+    COMMAND_SNAPSHOT = 512,
 };
-#define COMMAND_ALL 511
+#define COMMAND_ALL 1023
 
 // What a command is called and takes; what it does stands in cdc/command.
 struct command_info {

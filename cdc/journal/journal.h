@@ -188,6 +188,22 @@ enum cursor_check journal_check_cursor(struct journal *j, const struct cursor *c
 // Why a stream that this journal once held came to its end; false: it never did, or goes on.
 bool journal_stream_ended(struct journal *j, uint64_t stream_id, char ret_reason[GAP_REASON_MAX]);
 
+// ---- files beside the segments ----
+// Kept for others, who see to their contents; by the appending thread.
+
+#define JOURNAL_SIDE_MAX (UINT64_C(1) << 30) // bytes of such a file
+
+// Appended to *ret; ret_found false: there is no such file.
+int journal_side_read(struct journal *j, const char *name, struct buf *ret, bool *ret_found,
+                      struct err *e) MUST_CHECK;
+// The new contents are durable when it returns. ERR_RETRY: the disk is full.
+int journal_side_replace(struct journal *j, const char *name, struct slice bytes,
+                         struct err *e) MUST_CHECK;
+// Behind what is there. Not synced: it outlives the process, and a power cut may take it. On
+// failure nothing was added.
+int journal_side_append(struct journal *j, const char *name, struct slice bytes,
+                        struct err *e) MUST_CHECK;
+
 // ---- looking in (rowcast journal list | verify | dump) ----
 
 int journal_list(const char *dir, struct err *e) MUST_CHECK;

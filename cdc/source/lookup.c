@@ -269,6 +269,15 @@ int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t, struc
     return 0;
 }
 
+int lookup_wal_lsn(struct lookup *l, lsn_t *ret_lsn, struct err *e)
+{
+    AUTO_RESULT PGresult *r = NULL;
+    if (lookup_connect(l, e) != 0 || ask(l, "select pg_current_wal_insert_lsn()", &r, e) != 0)
+        return -1;
+    *ret_lsn = result_lsn(r, 0, 0);
+    return 0;
+}
+
 // OIDs and column lists. The tables of a publication are all listed to find one: this is asked
 // once.
 static int list_published(struct lookup *l, PGresult **ret_r, struct err *e)

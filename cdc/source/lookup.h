@@ -53,6 +53,9 @@ const struct type *lookup_type(const struct lookup *l, uint32_t oid);
 int lookup_types(struct lookup *l, const uint32_t *oids, size_t n, struct err *e) MUST_CHECK;
 void lookup_forget_types(struct lookup *l);
 
+// Where the server writes WAL now.
+int lookup_wal_lsn(struct lookup *l, lsn_t *ret_lsn, struct err *e) MUST_CHECK;
+
 // Asks in the background: once a connection is open, which is begun when there is none; never
 // waits. Does nothing while an answer is due. The question must stay until it is answered.
 void lookup_ask(struct lookup *l, const char *question);

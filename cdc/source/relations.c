@@ -435,6 +435,8 @@ static int make_table(struct relations *rs, struct described *t, const struct pg
         return -1;
     fill_map(rs, t, r, n);
     t->table.announced = false;
+    if (rs->o.on_table)
+        rs->o.on_table(rs->o.on_table_arg, t->name, h.root);
     return 0;
 }
 
@@ -519,6 +521,8 @@ static int seed(void *arg, struct table_info *info, struct err *e)
     if (!source_wants(rs->o.source, table, root_of(rs, info->oid)) &&
         !source_wants(rs->o.source, table, info->root))
         return 0;
+    if (rs->o.on_table)
+        rs->o.on_table(rs->o.on_table_arg, table, info->root);
     size_t n;
     struct pgoutput_relation r = described(rs, info);
     struct hiding h = hiding_of(rs, table, info->oid);
@@ -536,4 +540,19 @@ int relations_seed(struct relations *rs, struct err *e)
 {
     CHECK(rs->o.lookup);
     return lookup_published(rs->o.lookup, seed, rs, e);
+}
+
+int relations_renew(struct relations *rs, const struct table_info *info,
+                    const struct relation **ret_r, struct err *e)
+{
+    AUTO_BUF struct buf name = {0};
+    table_quote(&name, info->schema, info->name);
+    remember_root(rs, info->oid, info->root);
+    struct table_info now = *info; // nothing of it is changed but where it was not filled
+    struct pgoutput_relation r = described(rs, info);
+    struct hiding h = hiding_of(rs, buf_cstr(&name), info->oid);
+    size_t n;
+    if (describe(rs, &r, &h, &now, &n, e) != 0)
+        return -1;
+    return make_version(rs, &r, h.table, n, ret_r, e);
 }

@@ -15,6 +15,9 @@ struct relations_options {
     // Keeps a new relation version (takes it over): the journal's, or catalog_add.
     int (*add)(void *arg, struct relation *r, struct err *e);
     void *arg;
+    // A wanted table was listed, or described by the stream; or NULL. root: of a partition.
+    void (*on_table)(void *arg, const char *table, const char *root);
+    void *on_table_arg;
 };
 
 #define OP_COUNT (OP_MESSAGE + 1)
@@ -61,3 +64,7 @@ const char *relations_name(struct relations *rs, uint32_t relid);
 void relations_find_metrics(struct table *t);
 // Asks for all published tables and makes a relation version of each that is wanted and new.
 int relations_seed(struct relations *rs, struct err *e) MUST_CHECK;
+// The version of a table as the catalog has it: made when the newest is another. The stream has
+// nothing to say of it any more (what it does say of it later counts).
+int relations_renew(struct relations *rs, const struct table_info *info,
+                    const struct relation **ret_r, struct err *e) MUST_CHECK;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "source/preflight.h"
+#include "source/snapshot/chunk_reader.h"
 
 #include <stdio.h>
 
@@ -272,6 +273,13 @@ static int start(struct session *s, lsn_t from, struct err *e)
 }
 
 // Once it streams the slot is ours and stands still; until then another reader may have moved it.
+static int prepare_snapshot(struct session *s, bool fresh, struct err *e)
+{
+    struct journal_identity id = {0};
+    (void)journal_identity(s->o->journal, &id);
+    return snapshot_prepare(s->o->snapshot, fresh, id.generation, e);
+}
+
 static int slot_taken(struct session *s, lsn_t *start, struct err *e)
 {
     lsn_t watermark = journal_appended(s->o->journal);
@@ -280,6 +288,8 @@ static int slot_taken(struct session *s, lsn_t *start, struct err *e)
         slot_read(lookup_connection(l), s->o->source->slot, &s->preflight.slot, e) != 0)
         return -1;
     if (watermark && check_history(s, watermark, e) != 0)
+        return -1;
+    if (prepare_snapshot(s, !watermark, e) != 0)
         return -1;
     if (!watermark)
         first_progress(s);
@@ -322,6 +332,8 @@ static int skip_done(struct session *s, struct err *e)
     log_warn("giving up, as skip-to says, all transactions that commit between two positions; "
              "consumers get a gap marker",
              "slot=%s from=%X/%X to=%X/%X", o->slot, LSN_ARG(s->skip_from), LSN_ARG(o->skip_to));
+    if (snapshot_gap(s->o->snapshot, e) != 0)
+        return -1;
     return journal_gap(s->o->journal, o->skip_to, "skipped: --skip-to", e);
 }
 
@@ -346,6 +358,7 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
         .gate = s->o->gate,
         .gate_arg = s->o->gate_arg,
         .health = s->o->health,
+        .snapshot = s->o->snapshot,
         .watch = s->o->watch,
         .silence_us = s->o->source->silence_us,
         .sender_timeout_us = s->preflight.sender_timeout_us,
@@ -358,7 +371,10 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
     health_set(s->o->health, HEALTH_LIVE, "streaming");
     s->o->waiter->tick = tick;
     s->o->waiter->arg = s;
+    chunk_reader_follow(s->o->chunks, s->c);
+    snapshot_start(s->o->snapshot, s->preflight.standby);
     int r = stream_run(&s->stream, e);
+    snapshot_lost(s->o->snapshot);
     s->o->waiter->tick = NULL;
     const char *table;
     end->txn_lsn = transaction_in_work(s->o->transaction, &table);

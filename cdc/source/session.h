@@ -11,6 +11,8 @@ struct session_options {
     struct lookup *lookup;
     struct relations *relations;
     struct transaction *transaction;
+    struct snapshot *snapshot;
+    struct chunk_reader *chunks;
     lsn_t (*gate)(void *arg, const char **ret_who);
     void *gate_arg;
     struct watch *watch;

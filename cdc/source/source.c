@@ -4,8 +4,10 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "source/poison.h"
+#include "source/snapshot/chunk_reader.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
@@ -31,6 +33,8 @@ struct source {
     int64_t backoff_us;
     char said[1024]; // the last cause that was logged
     struct poison poison;
+    pthread_mutex_t snapshot_lock; // for those who ask
+    struct snapshot *snapshot;     // NULL: it does not run
 };
 
 struct source *source_new(const struct source_options *o, struct journal *j, struct health *h)
@@ -41,6 +45,7 @@ struct source *source_new(const struct source_options *o, struct journal *j, str
     s->watch.limits =
         (struct watch_limits){o->warn_retained_bytes, o->warn_safe_bytes, o->warn_xmin_age};
     s->health = h;
+    pthread_mutex_init(&s->snapshot_lock, NULL);
     s->waiter.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     CHECK(s->waiter.wake_fd >= 0);
     s->waiter.stopped = &s->stopped;
@@ -55,6 +60,7 @@ void source_free(struct source *s)
     if (!s)
         return;
     close(s->waiter.wake_fd);
+    pthread_mutex_destroy(&s->snapshot_lock);
     free(s);
 }
 
@@ -153,33 +159,127 @@ static int supervise(struct source *s, struct session_options *session, struct e
     }
 }
 
+// ---- existing rows ----
+
+static void wake(void *arg)
+{
+    source_wake(arg);
+}
+
+static void order_chunk(void *arg, struct chunk_order *o)
+{
+    chunk_reader_order(arg, o);
+}
+
+static struct chunk *take_chunk(void *arg)
+{
+    return chunk_reader_take(arg);
+}
+
+static void cancel_chunks(void *arg)
+{
+    chunk_reader_cancel(arg);
+}
+
+static size_t pending_chunks(void *arg)
+{
+    return chunk_reader_pending(arg);
+}
+
+static size_t chunk_threads(void *arg)
+{
+    return chunk_reader_threads(arg);
+}
+
+static int renew(void *arg, const struct table_info *info, const struct relation **ret_r,
+                 struct err *e)
+{
+    const struct session_options *session = arg;
+    return relations_renew(session->relations, info, ret_r, e);
+}
+
+static int wal_lsn(void *arg, lsn_t *ret_lsn, struct err *e)
+{
+    const struct session_options *session = arg;
+    return lookup_wal_lsn(session->lookup, ret_lsn, e);
+}
+
+static void on_table(void *arg, const char *table, const char *root)
+{
+    const struct session_options *session = arg;
+    snapshot_table(session->snapshot, table, root);
+}
+
+static void show_snapshot(struct source *s, struct snapshot *snapshot)
+{
+    pthread_mutex_lock(&s->snapshot_lock);
+    s->snapshot = snapshot;
+    pthread_mutex_unlock(&s->snapshot_lock);
+}
+
+static void make_snapshot(struct source *s, struct session_options *session)
+{
+    session->chunks =
+        chunk_reader_new(&(struct chunk_reader_options){.source = &s->o, .wake = wake, .arg = s});
+    session->snapshot = snapshot_new(&(struct snapshot_options){
+        .source = &s->o,
+        .journal = s->journal,
+        .health = s->health,
+        .chunks = {session->chunks, order_chunk, take_chunk, cancel_chunks, pending_chunks,
+                   chunk_threads},
+        .renew = renew,
+        .wal_lsn = wal_lsn,
+        .arg = session,
+    });
+    show_snapshot(s, session->snapshot);
+}
+
+int source_request_snapshot(struct source *s, const char *glob, struct buf *out, struct err *e)
+{
+    pthread_mutex_lock(&s->snapshot_lock);
+    int r = s->snapshot ? snapshot_request(s->snapshot, glob, out, e)
+                        : err_set(e, ERR_RETRY, "snapshot: rowcast is only starting, or ends");
+    pthread_mutex_unlock(&s->snapshot_lock);
+    if (r == 0)
+        source_wake(s);
+    return r;
+}
+
+// ---- the whole ----
+
 int source_run(struct source *s, struct err *e)
 {
-    struct lookup *lookup = lookup_new(&s->o, &s->waiter);
-    struct relations *relations = relations_new(&(struct relations_options){
-        .source = &s->o,
-        .lookup = lookup,
-        .catalog = journal_catalog(s->journal),
-        .add = add_to_journal,
-        .arg = s->journal,
-    });
-    struct transaction *transaction = transaction_new(&(struct transaction_options){
-        .source = &s->o, .journal = s->journal, .relations = relations});
     struct session_options session = {
         .source = &s->o,
         .journal = s->journal,
         .health = s->health,
         .waiter = &s->waiter,
-        .lookup = lookup,
-        .relations = relations,
-        .transaction = transaction,
+        .lookup = lookup_new(&s->o, &s->waiter),
         .gate = s->gate,
         .gate_arg = s->gate_arg,
         .watch = &s->watch,
     };
+    session.relations = relations_new(&(struct relations_options){
+        .source = &s->o,
+        .lookup = session.lookup,
+        .catalog = journal_catalog(s->journal),
+        .add = add_to_journal,
+        .arg = s->journal,
+        .on_table = on_table,
+        .on_table_arg = &session,
+    });
+    make_snapshot(s, &session);
+    session.transaction =
+        transaction_new(&(struct transaction_options){.source = &s->o,
+                                                      .journal = s->journal,
+                                                      .relations = session.relations,
+                                                      .snapshot = session.snapshot});
     int r = supervise(s, &session, e);
-    transaction_free(transaction);
-    relations_free(relations);
-    lookup_free(lookup);
+    show_snapshot(s, NULL);
+    transaction_free(session.transaction);
+    snapshot_free(session.snapshot, r == 0);
+    chunk_reader_free(session.chunks);
+    relations_free(session.relations);
+    lookup_free(session.lookup);
     return r;
 }

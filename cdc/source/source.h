@@ -5,6 +5,13 @@
 #include "base/health.h"
 #include "journal/journal.h"
 
+// Which existing rows are read unasked.
+enum snapshot_mode {
+    SNAPSHOT_MODE_NEVER,
+    SNAPSHOT_MODE_INITIAL,     // of every wanted table, when the journal is new; of later ones too
+    SNAPSHOT_MODE_WHEN_NEEDED, // and again when continuity was broken
+};
+
 struct source_options {
     const char *conninfo;      // a connection string or URL, as the user gave it
     const char *password_file; // or NULL; read again at each connect
@@ -27,6 +34,7 @@ struct source_options {
     size_t spool_memory;    // memory is full (0: unlimited)
     uint64_t spool_bytes;   // limit of that folder (0: unlimited)
     bool create;            // create publication and slot when missing
+    enum snapshot_mode snapshot;
     int64_t snapshot_connections; // that read existing rows
     int64_t snapshot_rate;        // bytes of existing rows a second, of all of them; 0: no limit
     size_t batch_bytes;
@@ -49,6 +57,10 @@ void source_set_gate(struct source *s, lsn_t (*durable)(void *arg, const char **
 int source_run(struct source *s, struct err *e) MUST_CHECK;
 // Async-signal-safe, any thread: source_run returns soon.
 void source_stop(struct source *s);
+// Any thread: asks for the existing rows of the tables that the glob matches; says in `out` what
+// will be done with each. ERR_USAGE: none is known, or they are being read; ERR_RETRY: not now.
+int source_request_snapshot(struct source *s, const char *glob, struct buf *out,
+                            struct err *e) MUST_CHECK;
 // Any thread: something moved that acknowledgement or room depends on.
 void source_wake(struct source *s);
 

@@ -316,6 +316,8 @@ static int64_t settle(struct loop *l)
     lsn_t progress = ack_progress(s->ack, open, now);
     if (progress)
         transaction_progress(s->transaction, progress);
+    if (unlikely(snapshot_busy(s->snapshot)))
+        transaction_snapshot(s->transaction, s->ack->received);
     lsn_t watermark = journal_watermark(s->journal), held = gate(s);
     lsn_t flushed = ack_status(s->ack, watermark, held, now);
     if (flushed) {
@@ -336,7 +338,7 @@ static int sleep_until(struct loop *l, int64_t deadline, struct err *e)
         deadline = l->read_at;
     if (stall_deadline(&l->stall) < deadline)
         deadline = stall_deadline(&l->stall);
-    const int64_t others[] = {figures_deadline(&l->figures),
+    const int64_t others[] = {figures_deadline(&l->figures), snapshot_deadline(s->snapshot),
                               silence_deadline(&l->silence, &l->figures.witness, clock_mono_us())};
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         deadline = others[i] < deadline ? others[i] : deadline;

@@ -1,6 +1,7 @@
 // The loop of one streaming connection: reads, decodes, appends, and answers the server on time.
 #pragma once
 
+#include "source/snapshot/snapshot.h"
 #include "source/transaction.h"
 #include "source/watch.h"
 
@@ -15,6 +16,7 @@ struct stream {
     lsn_t (*gate)(void *arg, const char **ret_who); // or NULL
     void *gate_arg;
     struct health *health;
+    struct snapshot *snapshot;
     struct watch *watch;       // kept over connections
     int64_t silence_us;        // 0: as long as sender_timeout_us
     int64_t sender_timeout_us; // the server's; 0: none

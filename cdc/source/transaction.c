@@ -17,6 +17,10 @@ struct transaction *transaction_new(const struct transaction_options *o)
     t->dropped_count =
         metric_new(METRIC_COUNTER, "rowcast_transactions_repeated_total",
                    "Transactions that the server sent again and that were dropped.", "", 1);
+    static const bool no_watch;
+    static const lsn_t never = UINT64_MAX;
+    t->watched = o->snapshot ? snapshot_watching(o->snapshot) : &no_watch;
+    t->snapshot_due = o->snapshot ? snapshot_due(o->snapshot) : &never;
     transaction_stream_init(t);
     return t;
 }
@@ -77,6 +81,14 @@ void transaction_append_full(struct transaction *t)
     }
 }
 
+void transaction_snapshot(struct transaction *t, lsn_t passed)
+{
+    if (t->open || !t->o.snapshot || !snapshot_busy(t->o.snapshot))
+        return;
+    transaction_drained(t);
+    snapshot_step(t->o.snapshot, passed);
+}
+
 void transaction_progress(struct transaction *t, lsn_t lsn)
 {
     CHECK(!t->open);
@@ -97,6 +109,8 @@ static void ended(struct transaction *t, lsn_t end_lsn)
     ack_end(t->ack, end_lsn, stored);
     // What it appended in parts ends with a batch that holds its End, whatever the socket has.
     transaction_append_full(t);
+    if (unlikely(end_lsn >= *t->snapshot_due)) // in a flood, there may be no better moment
+        transaction_snapshot(t, end_lsn);
 }
 
 int transaction_begin(struct transaction *t, const struct pgoutput_message *m, struct err *e)
@@ -106,6 +120,8 @@ int transaction_begin(struct transaction *t, const struct pgoutput_message *m, s
                        LSN_ARG(t->begin.lsn));
     t->open = true;
     t->begun = t->appended = false;
+    if (t->o.snapshot)
+        snapshot_transaction(t->o.snapshot, m->txn.xid);
     t->last_relid = 0;
     t->dropped = m->txn.lsn < t->drop_below;
     t->begin = (struct begin){

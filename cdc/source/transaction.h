@@ -10,6 +10,7 @@ struct transaction_options {
     const struct source_options *source;
     struct journal *journal;
     struct relations *relations;
+    struct snapshot *snapshot; // or NULL
 };
 
 struct transaction;
@@ -37,6 +38,9 @@ int transaction_replay(struct transaction *t, size_t budget, size_t *ret_bytes,
 void transaction_passed(struct transaction *t, lsn_t lsn);
 // The socket is drained: what is whole goes to the journal.
 void transaction_drained(struct transaction *t);
+// Everything up to `passed` was read: what existing rows can be put into the journal now, is. Does
+// nothing inside a transaction.
+void transaction_snapshot(struct transaction *t, lsn_t passed);
 // Nothing is in flight below lsn.
 void transaction_progress(struct transaction *t, lsn_t lsn);
 bool transaction_open(const struct transaction *t); // inside one

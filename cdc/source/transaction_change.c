@@ -17,6 +17,10 @@ static void begin_entry(struct transaction *t)
 static int add_change(struct transaction *t, struct table *table, const struct change *c,
                       struct err *e)
 {
+    if (unlikely(*t->watched) && !snapshot_change(t->o.snapshot, t->begin.xid, c)) {
+        batch_skip_change(t->builder); // the rows that were read have it
+        return 0;
+    }
     if (table && unlikely(!table->announced)) {
         announce(t->o.journal, t->builder, table->relation);
         table->announced = true;

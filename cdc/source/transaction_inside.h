@@ -5,6 +5,7 @@
 #pragma once
 
 #include "proto/row.h"
+#include "source/snapshot/snapshot.h"
 #include "source/spool.h"
 #include "source/transaction.h"
 
@@ -31,7 +32,9 @@ struct transaction {
     struct buf origin;
     uint32_t last_relid; // of the open one's last row or relation; 0: none
     int64_t last_commit;
-    uint32_t arrivals; // of Relation and Type messages
+    uint32_t arrivals;         // of Relation and Type messages
+    const bool *watched;       // existing rows are being read of some table
+    const lsn_t *snapshot_due; // behind it some of them can be put into the journal
 
     struct {
         char *dir;

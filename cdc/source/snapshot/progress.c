@@ -1,0 +1,88 @@
+#include "source/snapshot/progress.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+
+struct progress {
+    char *table;
+    double estimate;
+    uint64_t rows;
+    int64_t begun_us, logged_us;
+    uint64_t logged_rows;
+};
+
+struct progress *progress_new(const char *table)
+{
+    struct progress *p = xcalloc(1, sizeof *p);
+    p->table = xstrdup(table);
+    progress_restart(p);
+    return p;
+}
+
+void progress_free(struct progress *p)
+{
+    if (!p)
+        return;
+    free(p->table);
+    free(p);
+}
+
+void progress_restart(struct progress *p)
+{
+    p->rows = p->logged_rows = 0;
+    p->begun_us = p->logged_us = clock_mono_us();
+}
+
+void progress_plan(struct progress *p, double rows)
+{
+    p->estimate = rows;
+    log_info("reading existing rows", "table=%s estimate=%.0f", log_quote(p->table), rows);
+}
+
+void progress_add(struct progress *p, uint64_t rows)
+{
+    p->rows += rows;
+}
+
+static double percent(const struct progress *p)
+{
+    double all = p->estimate > (double)p->rows ? p->estimate : (double)p->rows;
+    double done = all > 0 ? 100.0 * (double)p->rows / all : 0;
+    return done > 99 ? 99 : done; // an estimate is none of being done
+}
+
+static double rate(const struct progress *p, int64_t now)
+{
+    return (double)p->rows * 1e6 / (double)(now > p->begun_us ? now - p->begun_us : 1);
+}
+
+static double seconds_left(const struct progress *p, int64_t now)
+{
+    double r = rate(p, now), left = p->estimate - (double)p->rows;
+    return r > 0 && left > 0 ? left / r : 0;
+}
+
+void progress_put(const struct progress *p, int64_t now, struct buf *out)
+{
+    buf_printf(out, "%s: %llu rows", p->table, (unsigned long long)p->rows);
+    if (p->estimate > 0)
+        buf_printf(out, ", %.0f %%", percent(p));
+    buf_printf(out, ", %.0f rows/s", rate(p, now));
+    if (seconds_left(p, now) >= 1)
+        buf_printf(out, ", %.0f s left", seconds_left(p, now));
+}
+
+bool progress_log(struct progress *p, int64_t now)
+{
+    if (now < p->logged_us + PROGRESS_INTERVAL_LOG_US)
+        return false;
+    double recent = (double)(p->rows - p->logged_rows) * 1e6 / (double)(now - p->logged_us);
+    p->logged_us = now;
+    p->logged_rows = p->rows;
+    log_info("reading existing rows", "table=%s rows=%llu percent=%.0f rate=%.0f seconds_left=%.0f",
+             log_quote(p->table), (unsigned long long)p->rows, percent(p), recent,
+             seconds_left(p, now));
+    return true;
+}
