@@ -5,6 +5,10 @@
 #include "source/publication.h"
 #include "source/relation_map.h"
 
+#include <poll.h>
+
+#define INVISIBLE_MS_MAX 4 // pauses of 1, 2 and 4 ms for a transaction to become visible
+
 struct relations {
     struct relations_options o;
     struct binary binary; // version 0: values come as text
@@ -317,22 +321,41 @@ static int make_version(struct relations *rs, const struct pgoutput_relation *r,
     return 0;
 }
 
+// The catalog of now knows all columns of the message.
+static bool agrees(const struct table_info *info, const struct pgoutput_relation *r)
+{
+    for (uint16_t i = 0; info->oid && i < r->n; i++) {
+        const struct table_column *now = info_column(info, r->columns[i].name);
+        if (!now || now->type_oid != r->columns[i].type_oid)
+            return false;
+    }
+    return info->oid != 0;
+}
+
 // Asks for what the stream alone does not say. Without an answer nothing is guessed: the session
-// ends, and the next one reads the transaction again.
-static int look_up(struct relations *rs, uint32_t relid, const char *table,
+// ends, and the next one reads the transaction again. One that does not agree with the stream is
+// asked for again: a transaction is sent before others can see what it did.
+static int look_up(struct relations *rs, const struct pgoutput_relation *r, const char *table,
                    struct table_info *ret_info, struct err *e)
 {
-    if (lookup_table(rs->o.lookup, relid, ret_info, e) != 0) {
-        e->class = ERR_RETRY;
-        return err_wrap(e, "no answer about table %s: ", table);
+    for (int ms = 1;; ms *= 2) {
+        if (lookup_table(rs->o.lookup, r->relid, ret_info, e) != 0) {
+            e->class = ERR_RETRY;
+            return err_wrap(e, "no answer about table %s: ", table);
+        }
+        if (agrees(ret_info, r) || ms > INVISIBLE_MS_MAX)
+            break;
+        table_info_fini(ret_info);
+        *ret_info = (struct table_info){0};
+        poll(NULL, 0, ms);
     }
-    remember_root(rs, relid, ret_info->root);
+    remember_root(rs, r->relid, ret_info->root);
     return 0;
 }
 
 // Whether the table globs want it, by its name or its root's; *ret_info is filled if asked for.
-static int find_wanted(struct relations *rs, struct described *t, struct table_info *ret_info,
-                       struct err *e)
+static int find_wanted(struct relations *rs, struct described *t, const struct pgoutput_relation *r,
+                       struct table_info *ret_info, struct err *e)
 {
     const struct source_options *o = rs->o.source;
     bool column_globs = o->exclude_column_count || o->mask_column_count;
@@ -342,7 +365,7 @@ static int find_wanted(struct relations *rs, struct described *t, struct table_i
     t->unknown = false;
     if (t->settled || !rs->o.lookup)
         return 0;
-    if (look_up(rs, t->table.relid, t->name, ret_info, e) != 0)
+    if (look_up(rs, r, t->name, ret_info, e) != 0)
         return -1;
     t->unknown = !root && !ret_info->root && !ret_info->published;
     if (!t->table.kept && t->unknown)
@@ -399,7 +422,7 @@ static int describe(struct relations *rs, const struct pgoutput_relation *r, con
     struct seen_relation seen = {.oid = r->relid, .n = (uint16_t)n, .columns = rs->columns};
     ask |= !known || r->replica_identity == 'f' || !registry_knows(latest, &seen);
     if (rs->o.lookup && ask && info->oid == 0) {
-        if (look_up(rs, r->relid, h->table, info, e) != 0)
+        if (look_up(rs, r, h->table, info, e) != 0)
             return -1;
         n = take_columns(rs, r, h, info, &ask);
         known = fill_types(rs, n, latest);
@@ -446,7 +469,7 @@ static int resolve(struct relations *rs, struct described *t, struct err *e)
     if (pgoutput_decode(&rs->wire, buf_slice(&t->wire), &m, e) != 0)
         return -1;
     struct table_info info = {0};
-    int r = find_wanted(rs, t, &info, e);
+    int r = find_wanted(rs, t, &m.relation, &info, e);
     if (r == 0 && t->table.kept)
         r = make_table(rs, t, &m.relation, &info, e);
     table_info_fini(&info);

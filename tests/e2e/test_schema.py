@@ -1,0 +1,182 @@
+"""What consumers are told of a table that changes its shape: before its next row, what is different
+since they were told last; once, whatever is restarted in between."""
+
+import json
+import re
+
+import pytest
+
+from e2e.test_binary import frames
+from lib.postgres import NEWEST
+from lib.rowcast import command
+from lib.wait import wait_for
+
+
+def brief(e):
+    """A schema change as a short text: what, name, and what differs. (Not field numbers: those of a
+    table that is read before its transaction is visible to the look-up are others.)"""
+    said = [e["change"], e["table"]]
+    if "table_before" in e:
+        said.append(f"was {e['table_before']}")
+    said += [f"+{c['name']} {c['type']}" for c in e.get("added", [])]
+    said += [f"-{c['name']}" for c in e.get("dropped", [])]
+    said += [f"{c['before']['name']} {c['before']['type']} -> {c['after']['name']} "
+             f"{c['after']['type']}" for c in e.get("changed", [])
+             if [c["before"][k] for k in ("name", "type")]
+             != [c["after"][k] for k in ("name", "type")]]
+    if "key_before" in e:
+        said.append(f"key {','.join(e['key_before'])} -> {','.join(e['key'])}")
+    if "replica_identity_before" in e:
+        said.append(f"identity {e['replica_identity_before']} -> {e['replica_identity']}")
+    return "; ".join(said)
+
+
+def told(entries):
+    """Schema changes in short, and how many changes came behind each: ("..", 1)."""
+    found = []
+    for e in entries:
+        if e.get("type") == "schema_change":
+            found.append([brief(e), 0])
+        elif e.get("op"):
+            found[-1][1] += 1
+    return [tuple(f) for f in found]
+
+
+STEPS = [  # what is done, what is told of it before the row that follows it
+    ("create table t (id int primary key, a text, n int); insert into t values (1)",
+     "created; public.t; +id integer; +a text; +n integer"),
+    ("alter table t add b text; insert into t values (2)", "altered; public.t; +b text"),
+    ("alter table t rename a to x; insert into t values (3)",
+     "altered; public.t; a text -> x text"),
+    ("alter table t alter n type bigint; insert into t values (4)",
+     "altered; public.t; n integer -> n bigint"),
+    ("alter table t drop b; insert into t values (5)", "altered; public.t; -b"),
+    ("begin; savepoint a; alter table t add z text; insert into t values (6); rollback to a;"
+     "insert into t values (7); commit", None),
+    ("begin; alter table t add y text; insert into t values (8); alter table t drop y;"
+     "insert into t values (9); commit", ("altered; public.t; +y text", "altered; public.t; -y")),
+    ("alter table t replica identity full; insert into t values (10)",
+     "altered; public.t; identity default -> full"),
+    ("alter table t replica identity default; update t set n = 0;"
+     "alter table t drop constraint t_pkey; alter table t alter n set default 0;"
+     "alter table t add primary key (n, id); insert into t values (11)",
+     ("altered; public.t; identity full -> default", "altered; public.t; key id -> id,n")),
+    ("alter table t rename to u; insert into u values (12)", "altered; public.u; was public.t"),
+    ("create schema s; alter table u set schema s; insert into s.u values (13)",
+     "altered; s.u; was public.u"),
+    ("alter schema s rename to r; insert into r.u values (14)", "altered; r.u; was s.u"),
+    ("drop table r.u; create table r.u (id int primary key, q text); insert into r.u values (1)",
+     "recreated; r.u; +q text; -x; -n; key id,n -> id"),
+]
+
+
+def prepare(pg):
+    """The publication is of all tables: whatever is made or renamed is published."""
+    pg.sql("create table other (id int primary key);"
+           "create publication rowcast for all tables")
+
+
+def test_each_shape_is_told_before_its_first_row(each_pg, make_rowcast):
+    pg = each_pg
+    if pg.version >= 16:  # the same inside of streamed transactions
+        pg.configure({"debug_logical_replication_streaming": "immediate"})
+        pg.reload()
+    prepare(pg)
+    rc = make_rowcast(source=pg.conninfo()).start()
+    want, entries, cursor = [], [], "earliest"
+    for i, (sql, expected) in enumerate(STEPS):
+        pg.sql(sql)
+        row = int(re.findall(r"values \((\d+)", sql)[-1])
+        with rc.stream(tables=["*"], start=cursor) as stream:  # the catalog of then is that of now
+            entries += stream.entries_until(
+                lambda e: e.get("op") == "insert" and e["row"]["id"] == row)
+            entries += stream.entries_until(lambda e: e.get("type") == "end")
+            cursor = stream.cursor
+        if i % 3 == 2:
+            rc.restart(kill=i % 2)  # told once all the same
+        want += [expected] if isinstance(expected, str) else expected or []
+    assert [t for t, _ in told(entries)] == want
+    # Each is followed by a change of its table, in the same transaction.
+    for e, following in zip(entries, entries[1:]):
+        if e.get("type") == "schema_change":
+            assert (following["table"], following["lsn"]) == (e["table"], e["lsn"])
+            assert [c["name"] for c in e["columns"]] == list(following["row"])
+    # The same in the dump, and in the protobuf form.
+    dumped = [json.loads(line) for line in
+              command("journal", "dump", rc.journal).stdout.splitlines()]
+    assert ([brief(e) for e in dumped if e.get("type") == "schema_change"]
+            == [t for t, _ in told(entries)])
+    frame, count = frames(rc.dir), 0
+    with rc.stream(start="earliest", subprotocol="rowcast.v1.proto") as stream:
+        while count < len(told(entries)):
+            for entry in frame.FromString(stream.recv_raw()).entry:
+                if entry.HasField("schema_change"):
+                    s = entry.schema_change
+                    text = told(entries)[count][0].split("; ")
+                    assert s.table == text[1] and s.after.id == s.relation
+                    assert bool(s.table_before) == ("was" in told(entries)[count][0])
+                    added = [c.after.name for c in s.column if not c.HasField("before")]
+                    assert added == [t[1:].split()[0] for t in text if t[0] == "+"]
+                    count += 1
+
+
+def test_it_comes_with_the_change_behind_it(pg, make_rowcast):
+    """Who resumes inside a transaction gets it if and only if its change is still to come; who
+    wants the table by its old name hears of the new one; whoever wants other tables does not."""
+    prepare(pg)
+    pg.sql("create table t (id int primary key)")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    pg.sql("insert into t values (1)")
+    pg.sql("begin; insert into t values (2); alter table t add a text; insert into t values (3);"
+           "insert into t values (4); alter table t rename to u; insert into u values (5); commit;")
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        changes = stream.changes(5)
+    def behind(change, tables=("*",), ops=(), end=changes[-1]["lsn"]):
+        with rc.stream(start=change["cursor"], tables=tables, ops=ops) as stream:
+            entries = stream.entries_until(lambda e: e.get("type") == "end" and e["lsn"] >= end)
+            return [brief(e) for e in entries if e.get("type") == "schema_change"]
+
+    added, renamed = "altered; public.t; +a text", "altered; public.u; was public.t"
+    assert [behind(c) for c in changes[1:]] == [[added, renamed], [renamed], [renamed], []]
+    assert behind(changes[0], tables=["public.t"]) == [added, renamed]
+    assert behind(changes[0], tables=["public.u"]) == [renamed]
+    assert behind(changes[0], tables=["public.t"], ops=["delete"]) == [added, renamed]
+    pg.sql("insert into other values (1)")
+    assert behind(changes[0], tables=["other"]) == ["created; public.other; +id integer"]
+
+
+def test_in_kafka(pg, kafka, make_rowcast):
+    """A topic of one partition has them, with the place of the change behind."""
+    prepare(pg)
+    rc = make_rowcast("--topic-prefix", "sch", "--kafka-format", "json", source=pg.conninfo(),
+                      kafka=kafka.bootstrap).start()
+    pg.sql("create table t (id int primary key); insert into t values (1)")
+    pg.sql("alter table t add a text; insert into t values (2)")
+    records = kafka.wait_records(2, "sch.event", deadline=30)
+    rows = kafka.wait_records(2, "sch.public.t", deadline=30)
+    assert [brief(json.loads(r.value)) for r in records] == [
+        "created; public.t; +id integer", "altered; public.t; +a text"]
+    assert [r.key for r in records] == [b'{"table":"public.t"}'] * 2
+    assert {r.partition for r in records} == {0}
+    assert sorted((r.headers["cursor"], r.headers["xid"]) for r in rows) == sorted(
+        (r.headers["cursor"], r.headers["xid"]) for r in records)
+    assert [r.headers["type"] for r in records] == [b"schema_change"] * 2
+    assert rc.stop() == 0
+
+
+def test_a_shape_of_the_start_is_told_too(make_postgres, make_rowcast):
+    """What was altered while rowcast was away, and looked up at its start, is news to consumers."""
+    pg = make_postgres(NEWEST)
+    prepare(pg)
+    pg.sql("create table t (id int primary key, a text)")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    pg.sql("insert into t values (1)")
+    wait_for(lambda: rc.metrics().get("rowcast_changes_total"), what="the first row")
+    assert rc.stop() == 0
+    pg.sql("alter table t add b text")
+    rc.start()
+    pg.sql("insert into t values (2)")
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        entries = stream.entries_until(lambda e: e.get("op") and e["row"]["id"] == 2)
+    assert told(entries) == [("created; public.t; +id integer; +a text", 1),
+                             ("altered; public.t; +b text", 1)]
