@@ -17,7 +17,7 @@ struct session {
     bool failed;
     uint64_t system_id;
     uint32_t timeline;
-    lsn_t skip_from;  // with skip_to still to be done: where the journal ends; else 0
+    bool skip;        // skip_to is still to be done
     lsn_t server_lsn; // where the server's WAL ends
     bool streaming;   // this connection sends transactions while they are open
     bool binary;      // values are asked for in binary form
@@ -303,7 +303,7 @@ static int slot_taken(struct session *s, lsn_t *start, struct err *e)
 static int skip_plan(struct session *s, lsn_t *start, struct err *e)
 {
     const struct source_options *o = s->o->source;
-    s->skip_from = 0;
+    s->skip = false;
     if (o->skip_to == 0)
         return 0;
     if (o->skip_to > s->server_lsn)
@@ -311,14 +311,13 @@ static int skip_plan(struct session *s, lsn_t *start, struct err *e)
                        "skip-to %X/%X: the server's WAL ends at %X/%X; remedy: give a position "
                        "that it has written",
                        LSN_ARG(o->skip_to), LSN_ARG(s->server_lsn));
-    lsn_t have = u64_max(*start, journal_appended(s->o->journal));
-    if (o->skip_to <= have) {
+    if (o->skip_to <= u64_max(*start, journal_appended(s->o->journal))) {
         if (!s->o->quiet)
             log_info("skip-to is behind us already, nothing is skipped", "slot=%s skip_to=%X/%X",
                      o->slot, LSN_ARG(o->skip_to));
         return 0;
     }
-    s->skip_from = have;
+    s->skip = true;
     *start = o->skip_to;
     return 0;
 }
@@ -326,15 +325,11 @@ static int skip_plan(struct session *s, lsn_t *start, struct err *e)
 // The slot is ours and starts behind what is given up: consumers are told.
 static int skip_done(struct session *s, struct err *e)
 {
-    const struct source_options *o = s->o->source;
-    if (s->skip_from == 0)
+    if (!s->skip)
         return 0;
-    log_warn("giving up, as skip-to says, all transactions that commit between two positions; "
-             "consumers get a gap marker",
-             "slot=%s from=%X/%X to=%X/%X", o->slot, LSN_ARG(s->skip_from), LSN_ARG(o->skip_to));
     if (snapshot_gap(s->o->snapshot, e) != 0)
         return -1;
-    return journal_gap(s->o->journal, o->skip_to, "skipped: --skip-to", e);
+    return journal_gap(s->o->journal, s->o->source->skip_to, "given up by --skip-to", e);
 }
 
 static int64_t tick(void *arg)

@@ -44,9 +44,11 @@ bool transaction_open(const struct transaction *t)
     return t->open;
 }
 
-lsn_t transaction_in_work(const struct transaction *t, const char **ret_table)
+lsn_t transaction_in_work(struct transaction *t, const char **ret_table)
 {
-    *ret_table = t->open && t->last_relid ? relations_name(t->o.relations, t->last_relid) : NULL;
+    *ret_table = t->open && t->last_relid ? relations_name(t->o.relations, t->last_relid)
+                 : t->stream.segment      ? buf_cstr(&t->stream.table)
+                                          : NULL;
     return t->open ? t->begin.lsn : 0;
 }
 

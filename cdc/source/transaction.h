@@ -44,8 +44,8 @@ void transaction_snapshot(struct transaction *t, lsn_t passed);
 // Nothing is in flight below lsn.
 void transaction_progress(struct transaction *t, lsn_t lsn);
 bool transaction_open(const struct transaction *t); // inside one
-// The commit LSN of the transaction in work and the table of its last change (or relation; NULL:
-// none yet); 0: none is open.
-lsn_t transaction_in_work(const struct transaction *t, const char **ret_table);
+// The commit LSN of the transaction in work (0: none is open, or it is being streamed) and the
+// table of its last change or relation (NULL: none yet).
+lsn_t transaction_in_work(struct transaction *t, const char **ret_table);
 // Commit time (wall, microseconds) of the last transaction that ended; 0: none yet.
 int64_t transaction_last_commit(const struct transaction *t);

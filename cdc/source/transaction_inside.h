@@ -43,6 +43,7 @@ struct transaction {
         struct spool *replay;  // of the open transaction, whose Stream Commit came
         lsn_t end_lsn;         // of that
         int64_t again_at;      // not streamed before: a spool failed
+        struct buf table;      // of the last relation that came in a segment
         struct metric *count, *aborts, *subaborts, *fallbacks;
     } stream;
 

@@ -32,6 +32,7 @@ void transaction_stream_init(struct transaction *t)
 void transaction_stream_fini(struct transaction *t)
 {
     spools_free(t->stream.spools);
+    buf_free(&t->stream.table);
     free(t->stream.dir);
 }
 
@@ -81,7 +82,19 @@ int transaction_stream_start(struct transaction *t, const struct pgoutput_messag
     if (!s)
         metric_add(t->stream.count, 1);
     t->stream.segment = s ? s : spools_open(t->stream.spools, xid);
+    if (!s) // the server says a table once a transaction
+        buf_clear(&t->stream.table);
     return 0;
+}
+
+// Should the server fail at what comes next, it does not say in which table that was.
+static void note_table(struct transaction *t, struct reader relation)
+{
+    reader_be32(&relation);
+    const char *schema = reader_cstr(&relation), *name = reader_cstr(&relation);
+    buf_clear(&t->stream.table);
+    if (!relation.failed)
+        table_quote(&t->stream.table, *schema ? schema : "pg_catalog", name);
 }
 
 int transaction_segment(struct transaction *t, struct slice payload, struct err *e)
@@ -100,6 +113,8 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
     case PGOUTPUT_TYPE:
         arrival = ++t->arrivals;
         subxid = reader_be32(&r);
+        if (kind == PGOUTPUT_RELATION)
+            note_table(t, r);
         break;
     case PGOUTPUT_INSERT:
     case PGOUTPUT_UPDATE:

@@ -3,6 +3,8 @@ where, in which table, and what to do; --skip-to gives it up, and consumers are 
 
 import re
 
+import pytest
+
 from lib.postgres import lsn_number, lsn_text
 
 DATA, USAGE = 5, 2
@@ -56,22 +58,26 @@ def test_a_transaction_is_given_up(pg, make_rowcast):
         assert kinds.count("gap") == 1 and kinds.count("insert") == 2, kinds
 
 
-def test_everything_up_to_now_is_given_up(pg, make_rowcast):
-    """Where the transaction is not known, since the first of its changes fails."""
+@pytest.mark.parametrize("streamed", [False, True])
+def test_everything_up_to_now_is_given_up(make_postgres, make_rowcast, streamed):
+    """Where the transaction is not known: its first change fails, or it is still open."""
+    pg = make_postgres(conf={"logical_decoding_work_mem": "64kB"})
     with_filter(pg)
     rc = make_rowcast(source=pg.conninfo()).start()
-    pg.sql("insert into t values (1, 0)")
-    assert poisoned(rc, "division by zero", "pg_current_wal_lsn") is None
+    rows = 30000 if streamed else 1
+    pg.sql(f"insert into t select n, n % {rows} from generate_series(1, {rows}) n")
+    table = "public.t" if streamed else ""
+    assert poisoned(rc, "division by zero", "pg_current_wal_lsn", table) is None
     here = lsn_text(pg.lsn())
     rc.process.argv += ["--skip-to", "FF/0"]
     rc.start(ready=False)
     assert rc.wait_exit() == USAGE and rc.log_contains("skip-to FF/0: the server's WAL ends at")
     rc.process.argv[-1] = here
     rc.start()
-    pg.sql("insert into t values (2, 1)")
+    pg.sql("insert into t values (99999, 1)")
     with rc.stream(start="earliest") as s:
         entries = s.entries_until(lambda e: "op" in e)
-        assert entries[-1]["row"]["id"] == 2
+        assert entries[-1]["row"]["id"] == 99999
         assert [e["to_lsn"] for e in entries if e.get("type") == "gap"] == [here]
 
 
