@@ -264,7 +264,8 @@ static enum outcome put_binary(struct shape *s, const struct binary *b, const st
 }
 
 bool array_encode_binary(struct buf *out, struct array_scratch *scratch, enum kind element,
-                         const struct binary *b, struct slice bytes, bool *ret_broken)
+                         const struct binary *b, const struct type *of, struct slice bytes,
+                         bool *ret_broken)
 {
     struct shape s = {.element = element, .scratch = scratch, .lower = {1}};
     struct reader r = reader_of(bytes.p, bytes.n);
@@ -273,7 +274,7 @@ bool array_encode_binary(struct buf *out, struct array_scratch *scratch, enum ki
     buf_clear(&scratch->values);
     buf_clear(&scratch->nulls);
     *ret_broken = true;
-    if (!binary_array_read(&r, &a) || !(t = b->find(b->arg, a.element)) ||
+    if (!binary_array_read(&r, &a) || a.element != of->inner || !(t = b->find(b->arg, a.element)) ||
         (element != KIND_STRING && t->kind != element))
         return false;
     for (; s.count < a.count; s.count++) {

@@ -25,7 +25,8 @@ void array_scratch_fini(struct array_scratch *s);
 // this form, or an element is nothing that `element` (not an array's kind) can hold.
 bool array_encode(struct buf *out, struct array_scratch *s, enum kind element, char delimiter,
                   const char *text, size_t n) MUST_CHECK;
-// The same from the binary form, whose head names the elements' type. *ret_broken: it is nothing
+// The same from the binary form of a type of arrays. *ret_broken: it is nothing
 // that can be read; else false means, as above, that it has to be kept as text.
 bool array_encode_binary(struct buf *out, struct array_scratch *s, enum kind element,
-                         const struct binary *b, struct slice bytes, bool *ret_broken) MUST_CHECK;
+                         const struct binary *b, const struct type *of, struct slice bytes,
+                         bool *ret_broken) MUST_CHECK;

@@ -151,8 +151,8 @@ static bool put_bit(struct decoding *d, const struct type *t, struct reader *r)
     (void)t;
     uint32_t bits = reader_be32(r);
     const uint8_t *at = reader_take(r, ((size_t)bits + 7) / 8);
-    if (!at && bits)
-        return false;
+    if (!at || bits == 0)
+        return bits == 0;
     uint8_t *to = buf_room(d->out, bits);
     for (uint32_t i = 0; i < bits; i++)
         *to++ = at[i / 8] & 0x80 >> i % 8 ? '1' : '0';

@@ -71,7 +71,7 @@ bool binary_array_read(struct reader *r, struct binary_array *ret_a)
     for (uint32_t i = 0; i < dimensions; i++) {
         a.length[i] = (int32_t)reader_be32(r);
         a.lower[i] = (int32_t)reader_be32(r);
-        if (a.length[i] < 0)
+        if (a.length[i] < 0 || (int64_t)a.lower[i] + a.length[i] - 1 > INT32_MAX)
             return false;
         a.count *= (uint64_t)a.length[i];
         if (a.count > reader_left(r) / 4) // each has its length at least
@@ -110,9 +110,8 @@ static void put_braces(struct buf *out, const struct binary_array *a, uint64_t i
 
 bool binary_array(struct decoding *d, const struct type *t, struct reader *r)
 {
-    (void)t;
     struct binary_array a;
-    if (!binary_array_read(r, &a))
+    if (!binary_array_read(r, &a) || a.element != t->inner)
         return false;
     const struct type *element = d->b->find(d->b->arg, a.element);
     if (!element)

@@ -123,11 +123,11 @@ static bool put_timestamp(struct buf *out, struct reader *r, const char *zone)
         buf_puts(out, us > 0 ? "infinity" : "-infinity");
         return true;
     }
-    int64_t days = us / DAY_US - (us % DAY_US < 0);
-    struct civil c = civil_of(days);
+    int64_t rest = us % DAY_US;
+    struct civil c = civil_of(us / DAY_US - (rest < 0));
     put_date(out, c);
     buf_putc(out, ' ');
-    put_time(out, (uint64_t)(us - days * DAY_US));
+    put_time(out, (uint64_t)(rest < 0 ? rest + DAY_US : rest));
     buf_puts(out, zone);
     put_era(out, c);
     return true;

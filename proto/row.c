@@ -117,11 +117,11 @@ static void put_value(struct row_out *out, const struct row_field *f, const char
 static bool encode_direct(struct row_out *out, const struct row_map *map, const struct row_field *f,
                           struct slice bytes)
 {
+    if (f->kind < KIND_ARRAY)
+        return scalar_encode_binary(&out->row, f->kind, bytes);
     bool broken; // then so is its text
-    return f->kind < KIND_ARRAY
-               ? scalar_encode_binary(&out->row, f->kind, bytes)
-               : array_encode_binary(&out->row, &out->scratch, f->kind - KIND_ARRAY, map->binary,
-                                     bytes, &broken);
+    return array_encode_binary(&out->row, &out->scratch, f->kind - KIND_ARRAY, map->binary, f->type,
+                               bytes, &broken);
 }
 
 static bool put_binary(struct row_out *out, const struct row_map *map, const struct row_field *f,

@@ -98,7 +98,7 @@
 #define TYPES(oid, array_oid, sql, kind, json, delimiter, form, inner)                             \
     {oid, sql, sql, KIND_##kind, JSON_CLASS_##json, delimiter, FORM_##form, inner},                \
         {array_oid,         sql "[]", sql "[]",   KIND_ARRAY + KIND_##kind,                        \
-         JSON_CLASS_##json, ',',      FORM_ARRAY, 0},
+         JSON_CLASS_##json, ',',      FORM_ARRAY, oid},
 #define OIDS(oid, array_oid, ...) oid, array_oid,
 
 // An array stands behind its element.
@@ -134,7 +134,8 @@ static struct type resolve_array(const struct type *element)
     struct type t = {.kind = KIND_STRING,
                      .json_class = element->json_class,
                      .delimiter = ',',
-                     .form = FORM_ARRAY};
+                     .form = FORM_ARRAY,
+                     .inner = element->oid};
     copy_array_name(t.name, element->name);
     copy_array_name(t.base_name, element->base_name);
     if (element->delimiter == type_array_delimiter(t.base_name))

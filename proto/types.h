@@ -42,7 +42,7 @@ enum form {
     FORM_TSQUERY,
     FORM_HSTORE,
     FORM_VECTOR, // int2vector, oidvector
-    FORM_ARRAY,  // the value says its elements' type
+    FORM_ARRAY,
     FORM_RANGE,
     FORM_MULTIRANGE,
     FORM_COMPOSITE, // the value says its fields' types
@@ -57,7 +57,7 @@ struct type {
     enum json_class json_class;
     char delimiter; // between the elements of its arrays: pg_type.typdelim
     enum form form;
-    uint32_t inner; // of a range its subtype, of a multirange its range; else 0
+    uint32_t inner; // type of an array's elements, a range's bounds, a multirange's ranges; or 0
 };
 
 // A built-in type by OID, NULL when it is none of them.

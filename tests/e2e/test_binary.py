@@ -71,7 +71,7 @@ def insert_many(pg):
                     c.execute(f"insert into many (v{i}) values (({value})::{t})")
                     count += 1
                 except psycopg.DataError:
-                    assert pg.version < 17 and "infinity" in value  # an interval of this is new
+                    assert pg.version < 17 and t == "interval"  # they have become more
             if random:
                 c.execute(f"insert into many (v{i}) select ({random})::{t} from (select word() || i"
                           " a, word() || i b from generate_series(1, 40) i) x")
