@@ -16,6 +16,7 @@ static const struct {
     {COMMAND_JOURNAL, command_journal}, {COMMAND_VERSION, command_version},
     {COMMAND_HELP, command_help},       {COMMAND_STATUS, command_status},
     {COMMAND_SLOT, command_slot},       {COMMAND_SNAPSHOT, command_snapshot},
+    {COMMAND_ATTACH, command_attach},   {COMMAND_DETACH, command_detach},
 };
 
 // The one place where an error is said. A daemon's goes to its log.

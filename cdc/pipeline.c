@@ -30,7 +30,7 @@ struct pipeline {
     struct control *control;
     struct sink *sinks[SINKS_MAX];
     size_t sink_count;
-    struct control_handler handlers[2];
+    struct control_handler handlers[4];
     struct websocket_options websocket; // with the health filled in
 
     pthread_t watcher;
@@ -191,12 +191,31 @@ static int snapshot(void *arg, const char *argument, struct buf *out, struct err
     return source_request_snapshot(p->source, argument, out, e);
 }
 
+static int attach(void *arg, const char *argument, struct buf *out, struct err *e)
+{
+    const struct pipeline *p = arg;
+    (void)argument, (void)e;
+    buf_puts(out, source_attach(p->source) ? "attaching\n" : "it is not detached\n");
+    return 0;
+}
+
+static int detach(void *arg, const char *argument, struct buf *out, struct err *e)
+{
+    const struct pipeline *p = arg;
+    (void)argument, (void)e;
+    source_detach(p->source);
+    buf_puts(out, "detaching as soon as nothing is in work\n");
+    return 0;
+}
+
 // Without it the stream is as good as with it: said, and gone on.
 static void control_start(struct pipeline *p)
 {
     struct err e;
     p->handlers[0] = (struct control_handler){"status", status, p};
     p->handlers[1] = (struct control_handler){"snapshot", snapshot, p};
+    p->handlers[2] = (struct control_handler){"attach", attach, p};
+    p->handlers[3] = (struct control_handler){"detach", detach, p};
     if (control_open(p->o->journal.dir, p->handlers, ARRAY_LEN(p->handlers), &p->control, &e) != 0)
         log_warn("no control socket: rowcast status and others cannot ask this process", "cause=%s",
                  log_quote(e.text));

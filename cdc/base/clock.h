@@ -5,8 +5,9 @@
 
 int64_t clock_mono_us(void); // never steps: deadlines, durations
 int64_t clock_wall_us(void); // may step: what people read
-// Wall time as it was at the first call of this process, going on without steps: for the age of what
-// is kept, which a clock that jumps (a machine that slept, a first answer of NTP) must not end.
+// Wall time as it was at the first call of this process, going on without steps: for the age of
+// what is kept, which a clock that jumps (a machine that slept, a first answer of NTP) must not
+// end.
 int64_t clock_steady_us(void);
 // Time since a wall time that another machine may have said; 0 where its clock is ahead of ours.
 int64_t clock_age_us(int64_t wall_us);

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-static const char *const names[HEALTH_STATES] = {"starting", "live", "stale", "down"};
+static const char *const names[HEALTH_STATES] = {"starting", "live", "stale", "detached", "down"};
 
 void health_init(struct health *h)
 {

@@ -9,6 +9,7 @@ enum health_state {
     HEALTH_STARTING, // never connected in this process
     HEALTH_LIVE,     // streaming
     HEALTH_STALE,    // connection lost, or reading stopped: retrying
+    HEALTH_DETACHED, // let go in a quiet time; comes back by itself
     HEALTH_DOWN,     // will not come back by itself
 };
 

@@ -34,6 +34,7 @@ struct source_options command_source_options(const struct settings *s)
         .snapshot_rate = s->snapshot_rate,
         .batch_bytes = (size_t)s->batch_size,
         .silence_us = s->source_timeout_us,
+        .detach = {s->idle_detach_us, s->idle_attach_every_us, s->idle_wal_budget},
         .warn_retained_bytes = s->warn_retained_wal,
         .warn_safe_bytes = s->warn_safe_wal,
         .warn_xmin_age = s->warn_xmin_age,

@@ -13,6 +13,8 @@ int command_check(const struct settings *s, int *ret_status, struct err *e) MUST
 int command_schema(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_journal(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_slot(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
+int command_attach(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
+int command_detach(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_status(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_snapshot(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_version(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;

@@ -75,6 +75,22 @@ const struct command_info commands[] = {
         .args_max = 1,
     },
     {
+        .id = COMMAND_ATTACH,
+        .name = "attach",
+        .usage = "[--journal DIR]",
+        .summary = "have a running rowcast connect to its database again",
+        .text = "For one that is detached (--idle-detach): it connects now and stays until nothing "
+                "has come for that long.",
+    },
+    {
+        .id = COMMAND_DETACH,
+        .name = "detach",
+        .usage = "[--journal DIR]",
+        .summary = "have a running rowcast let go of its database",
+        .text = "As soon as nothing is in work the connection is let go, until `rowcast attach` or "
+                "until --idle-attach-every has passed. The slot stays, and keeps WAL.",
+    },
+    {
         .id = COMMAND_STATUS,
         .name = "status",
         .usage = "[--journal DIR]",
@@ -218,8 +234,9 @@ static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL}
 static const char *const snapshot_modes[] = {"never", "initial", "when_needed", NULL};
 static const char *const kafka_formats[] = {"protobuf", "json", NULL};
 
-#define SOURCE_COMMANDS (COMMAND_RUN | COMMAND_CHECK | COMMAND_SCHEMA)
-#define KAFKA_COMMANDS  (COMMAND_RUN | COMMAND_CHECK)
+#define SOURCE_COMMANDS  (COMMAND_RUN | COMMAND_CHECK | COMMAND_SCHEMA)
+#define CONTROL_COMMANDS (COMMAND_STATUS | COMMAND_ATTACH | COMMAND_DETACH | COMMAND_SNAPSHOT)
+#define KAFKA_COMMANDS   (COMMAND_RUN | COMMAND_CHECK)
 
 const struct option_info options[] = {
     {"Source", "source", "CONNINFO|URL", OPTION_STRING, SOURCE_COMMANDS | COMMAND_SLOT,
@@ -284,6 +301,17 @@ const struct option_info options[] = {
      .fallback = "auto", .min = SECOND, .max = DAY, .none = "auto",
      .help = "A server that was asked for a word and says none for this long is given up, and "
              "connected to again. auto: its wal_sender_timeout, or 60s where that is off."},
+    {"Source", "idle-detach", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(idle_detach_us),
+     .fallback = "none", .min = SECOND, .max = DAY, .none = "none",
+     .help = "When nothing has come for this long, let the connection go, so that a database that "
+             "sleeps when nobody is connected can sleep. Consumers keep what they have."},
+    {"Source", "idle-attach-every", "DURATION", OPTION_DURATION, COMMAND_RUN,
+     FIELD(idle_attach_every_us), .fallback = "1h", .min = SECOND, .max = 30 * DAY,
+     .help = "Connect again after this long, for a look, or before that by `rowcast attach`."},
+    {"Source", "idle-wal-budget", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(idle_wal_budget),
+     .fallback = "1GiB", .min = MIB, .max = 1024 * TIB, .none = "none",
+     .help = "When more WAL than this is found to have gathered at a look, the next ones come "
+             "sooner. Nobody sees it in between: leave room for it on the server's disk."},
     {"Source", "warn-retained-wal", "SIZE", OPTION_BYTES, KAFKA_COMMANDS, FIELD(warn_retained_wal),
      .fallback = "5GiB", .min = MIB, .max = 1024 * TIB, .none = "none",
      .help = "Warn when the server keeps this much WAL for the slot, or for another one, with what "
@@ -319,9 +347,8 @@ const struct option_info options[] = {
      .fallback = "64KiB", .min = 4 * KIB, .max = 8 * MIB,
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},
 
-    {"Journal", "journal", "DIR", OPTION_FILE,
-     COMMAND_RUN | COMMAND_SCHEMA | COMMAND_STATUS | COMMAND_SNAPSHOT, FIELD(journal),
-     .fallback = "rowcast-journal",
+    {"Journal", "journal", "DIR", OPTION_FILE, COMMAND_RUN | COMMAND_SCHEMA | CONTROL_COMMANDS,
+     FIELD(journal), .fallback = "rowcast-journal",
      .help = "The journal's own directory, made when missing. Relative to where rowcast is "
              "started."},
     {"Journal", "journal-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(journal_size),
@@ -425,9 +452,8 @@ const struct option_info options[] = {
     {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_SLOT | COMMAND_TAIL,
      FIELD(log_level), .fallback = "info", .choices = log_levels,
      .help = "debug, info, warn or error. Logs go to stderr, a line of key=value each."},
-    {"General", "config", "FILE", OPTION_FILE,
-     SOURCE_COMMANDS | COMMAND_STATUS | COMMAND_SLOT | COMMAND_SNAPSHOT, FIELD(config),
-     .no_file = true,
+    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS | CONTROL_COMMANDS | COMMAND_SLOT,
+     FIELD(config), .no_file = true,
      .help = "The configuration file; `rowcast help config` prints one with every option."},
     {"General", "help", NULL, OPTION_SWITCH, COMMAND_ALL, FIELD(help), .fallback = "off",
      .no_file = true, .help = "Print this."},

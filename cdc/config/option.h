@@ -15,8 +15,10 @@ enum command {
     COMMAND_STATUS = 128,
     COMMAND_SLOT = 256,
     COMMAND_SNAPSHOT = 512,
+    COMMAND_ATTACH = 1024,
+    COMMAND_DETACH = 2048,
 };
-#define COMMAND_ALL 1023
+#define COMMAND_ALL 4095
 
 // What a command is called and takes; what it does stands in cdc/command.
 struct command_info {

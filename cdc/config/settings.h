@@ -35,6 +35,8 @@ struct settings {
     int origin; // enum origin
     bool create;
     int64_t row_max;
+    int64_t idle_detach_us, idle_attach_every_us;            // the first 0: only when asked
+    int64_t idle_wal_budget;                                 // 0: no limit
     int64_t source_timeout_us;                               // 0: the server's
     int64_t warn_retained_wal, warn_safe_wal, warn_xmin_age; // 0: no such warning
     char *skip_to;                                           // an LSN, or NULL

@@ -18,7 +18,9 @@ static char *make_question(const char *slot)
         "coalesce(r.sync_state, '') in ('sync', 'quorum'), "
         "coalesce(t.age, 0), coalesce(t.seconds, -1), coalesce(t.pid, 0), t.name, t.usename, "
         "t.application_name, coalesce(pg_wal_lsn_diff(l.lsn, o.restart_lsn), 0), "
-        "coalesce(o.active, false), o.slot_name from pg_replication_slots s cross join lateral "
+        "coalesce(o.active, false), o.slot_name, coalesce(extract(epoch from nullif("
+        "current_setting('idle_replication_slot_timeout', true), '')::interval), 0)::bigint from "
+        "pg_replication_slots s cross join lateral "
         "(select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else "
         "pg_current_wal_lsn() end as lsn) l "
         "left join pg_stat_activity w on w.pid = s.active_pid "
@@ -53,6 +55,7 @@ static struct slot_figures read_figures(const PGresult *r)
         .waiting = result_bool(r, 0, 7),
         .synchronous = result_bool(r, 0, 8),
         .transaction = {.age = number(r, 9), .seconds = number(r, 10), .pid = (int)number(r, 11)},
+        .idle_timeout_us = number(r, 18) * 1000000,
         .other = {.bytes = number(r, 15), .active = result_bool(r, 0, 16)},
     };
     snprintf(f.transaction.name, sizeof f.transaction.name, "%s", result_text(r, 0, 12));

@@ -338,6 +338,20 @@ static int64_t tick(void *arg)
     return stream_tick(&s->stream);
 }
 
+// WAL that the server has kept while we were detached.
+static void look_at_gathered(struct session *s)
+{
+    int64_t gathered;
+    enum detach_finding found =
+        detach_attached(s->o->detach, s->server_lsn, s->o->on_demand, clock_mono_us(), &gathered);
+    if (found == DETACH_FINE)
+        return;
+    log_warn("more WAL had gathered than idle-wal-budget allows", "slot=%s bytes=%lld then=%s",
+             s->o->source->slot, (long long)gathered,
+             found == DETACH_OVER ? "\"attaching more often\""
+                                  : "\"attaching as often as it can\"");
+}
+
 static int stream(struct session *s, lsn_t from, struct session_end *end, struct err *e)
 {
     ack_init(&s->ack, from, s->preflight.slot.confirmed, s->preflight.sender_timeout_us,
@@ -355,6 +369,8 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
         .health = s->o->health,
         .snapshot = s->o->snapshot,
         .watch = s->o->watch,
+        .detach = s->o->detach,
+        .let_go = s->o->let_go,
         .silence_us = s->o->source->silence_us,
         .sender_timeout_us = s->preflight.sender_timeout_us,
     };
@@ -368,7 +384,9 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
     s->o->waiter->arg = s;
     chunk_reader_follow(s->o->chunks, s->c);
     snapshot_start(s->o->snapshot, s->preflight.standby);
+    look_at_gathered(s);
     int r = stream_run(&s->stream, e);
+    end->detached = s->stream.detached;
     snapshot_lost(s->o->snapshot);
     s->o->waiter->tick = NULL;
     const char *table;

@@ -16,11 +16,15 @@ struct session_options {
     lsn_t (*gate)(void *arg, const char **ret_who);
     void *gate_arg;
     struct watch *watch;
-    bool quiet; // warnings were said before
+    struct detach *detach;
+    _Atomic bool *let_go;
+    bool on_demand; // this connection is made because somebody asked for it
+    bool quiet;     // warnings were said before
 };
 
 // What is known of a session that ended, for the decision what to do next.
 struct session_end {
+    bool detached;       // it was let go; no error
     bool refused;        // a connection could not be made
     bool checked;        // its warnings were said
     int64_t streamed_at; // clock_mono_us when it had come as far as streaming; 0: it did not

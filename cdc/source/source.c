@@ -26,6 +26,9 @@ struct source {
     struct waiter waiter;
     lsn_t (*gate)(void *arg, const char **ret_who);
     struct watch watch;
+    struct detach detach;
+    _Atomic bool let_go, attach;
+    _Atomic bool detached;
     void *gate_arg;
     struct metric *reconnects;
 
@@ -44,6 +47,7 @@ struct source *source_new(const struct source_options *o, struct journal *j, str
     s->journal = j;
     s->watch.limits =
         (struct watch_limits){o->warn_retained_bytes, o->warn_safe_bytes, o->warn_xmin_age};
+    detach_init(&s->detach, &o->detach);
     s->health = h;
     pthread_mutex_init(&s->snapshot_lock, NULL);
     s->waiter.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -81,6 +85,22 @@ void source_wake(struct source *s)
 void source_stop(struct source *s)
 {
     atomic_store(&s->stopped, true);
+    source_wake(s);
+}
+
+bool source_attach(struct source *s)
+{
+    atomic_store(&s->let_go, false);
+    if (!atomic_load(&s->detached))
+        return false;
+    atomic_store(&s->attach, true);
+    source_wake(s);
+    return true;
+}
+
+void source_detach(struct source *s)
+{
+    atomic_store(&s->let_go, true);
     source_wake(s);
 }
 
@@ -132,14 +152,39 @@ static int add_to_journal(void *arg, struct relation *r, struct err *e)
     return journal_add_relation(arg, r, e);
 }
 
+// Away from the server until the schedule, or somebody, says otherwise. True: on demand.
+static bool stay_detached(struct source *s)
+{
+    char when[CLOCK_TEXT_MAX];
+    clock_text(clock_wall_us() + s->detach.attach_at - clock_mono_us(), when);
+    AUTO_FREE char *text = xasprintf("detached, as nothing happened; attaching again at %s", when);
+    atomic_store(&s->detached, true);
+    atomic_store(&s->let_go, false);
+    health_warn(s->health, "");
+    health_set(s->health, HEALTH_DETACHED, text);
+    log_info("detached", "slot=%s until=%s", s->o.slot, when);
+    while (!atomic_load(&s->stopped) && !atomic_load(&s->attach) &&
+           clock_mono_us() < s->detach.attach_at) {
+        short none;
+        waiter_sleep(&s->waiter, -1, 0, -1, 0, s->detach.attach_at, &none, &none);
+    }
+    atomic_store(&s->detached, false);
+    return atomic_exchange(&s->attach, false);
+}
+
 static int supervise(struct source *s, struct session_options *session, struct err *e)
 {
     for (;;) {
         struct session_end end;
         lsn_t before = journal_appended(s->journal);
         int r = session_run(session, &end, e);
-        if (atomic_load(&s->stopped) || r == 0)
+        if (atomic_load(&s->stopped) || (r == 0 && !end.detached))
             return 0;
+        if (r == 0) {
+            s->ever_live = session->quiet = true;
+            session->on_demand = stay_detached(s);
+            continue;
+        }
         session->quiet |= end.checked;
         s->ever_live |= end.streamed_at != 0;
         // Streaming alone is no success: it may fail at the same place each time.
@@ -240,7 +285,7 @@ int source_request_snapshot(struct source *s, const char *glob, struct buf *out,
     int r = s->snapshot ? snapshot_request(s->snapshot, glob, out, e)
                         : err_set(e, ERR_RETRY, "snapshot: rowcast is only starting, or ends");
     pthread_mutex_unlock(&s->snapshot_lock);
-    if (r == 0)
+    if (r == 0 && !source_attach(s)) // it cannot be read from afar
         source_wake(s);
     return r;
 }
@@ -258,6 +303,9 @@ int source_run(struct source *s, struct err *e)
         .gate = s->gate,
         .gate_arg = s->gate_arg,
         .watch = &s->watch,
+        .detach = &s->detach,
+        .let_go = &s->let_go,
+        .on_demand = true,
     };
     session.relations = relations_new(&(struct relations_options){
         .source = &s->o,

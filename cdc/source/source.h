@@ -4,6 +4,7 @@
 
 #include "base/health.h"
 #include "journal/journal.h"
+#include "source/detach.h"
 
 // Which existing rows are read unasked.
 enum snapshot_mode {
@@ -41,6 +42,7 @@ struct source_options {
     lsn_t skip_to;      // what is not read yet and commits before it is given up, once; 0: nothing
     int64_t silence_us; // without a word after a question: give the connection up; 0: the server's
     int64_t warn_retained_bytes, warn_safe_bytes, warn_xmin_age; // 0: no such warning
+    struct detach_options detach;
     int64_t row_bytes_max; // a larger row is an error of the data; at most 1 GiB, PostgreSQL's own
 };
 
@@ -61,6 +63,11 @@ void source_stop(struct source *s);
 // will be done with each. ERR_USAGE: none is known, or they are being read; ERR_RETRY: not now.
 int source_request_snapshot(struct source *s, const char *glob, struct buf *out,
                             struct err *e) MUST_CHECK;
+// Any thread: connects now where it was let go (else this does nothing, and is false).
+bool source_attach(struct source *s);
+// Any thread: lets the connection go as soon as nothing is in work, until the schedule connects
+// again, or source_attach.
+void source_detach(struct source *s);
 // Any thread: something moved that acknowledgement or room depends on.
 void source_wake(struct source *s);
 

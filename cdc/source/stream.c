@@ -29,6 +29,7 @@ struct loop {
     struct silence silence;
     enum silence_verdict verdict; // the last one that was said
     struct stall stall;
+    bool busy;  // something came that is no sign of life
     bool heard; // something came since that was last looked at
     bool drained;
     bool left;       // but for what was left to the next round
@@ -110,6 +111,7 @@ static int on_frame(struct loop *l, char **p, size_t n, struct err *e)
     uint8_t kind = reader_u8(&r);
     if (kind == 'k')
         return on_keepalive(l, &r, e);
+    l->busy = true;
     reader_be64(&r); // start: says nothing that could be relied on
     reader_be64(&r);
     int64_t send_time = (int64_t)reader_be64(&r);
@@ -276,6 +278,27 @@ static int look_at_silence(struct loop *l, int64_t now, struct err *e)
     return 0;
 }
 
+// A quiet time, or somebody's word, lets the connection go: between transactions, and when all that
+// came is acknowledged, for nobody acknowledges it meanwhile.
+static bool may_detach(struct loop *l, int64_t now)
+{
+    const struct stream *s = l->s;
+    bool asked = atomic_load(s->let_go);
+    if (l->busy || snapshot_busy(s->snapshot))
+        detach_busy(s->detach, now);
+    l->busy = false;
+    if (likely(!asked && now < detach_due(s->detach)))
+        return false;
+    if (transaction_open(s->transaction) || transaction_replaying(s->transaction) || !l->drained ||
+        snapshot_busy(s->snapshot))
+        return false;
+    if (s->ack->flushed < s->ack->appended && !asked)
+        return false;
+    detach_cap(s->detach, l->figures.last.idle_timeout_us);
+    detach_left(s->detach, s->ack->received, now);
+    return true;
+}
+
 static int look_at_server(struct loop *l, int64_t now, struct err *e)
 {
     struct figures_ours ours = {l->s->ack->received, behind(l)};
@@ -387,6 +410,12 @@ static int turn(struct loop *l, struct err *e)
     update_metrics(l);
     if (look_at_server(l, now, e) != 0)
         return -1;
+    if (unlikely(may_detach(l, now))) {
+        l->s->detached = true;
+        return 0;
+    }
+    int64_t due = detach_due(l->s->detach);
+    deadline = due > now && due < deadline ? due : deadline;
     return l->drained || l->stall.since ? sleep_until(l, deadline, e) : 0;
 }
 
@@ -400,7 +429,7 @@ int stream_run(struct stream *s, struct err *e)
     silence_init(&l.silence, s->silence_us, s->sender_timeout_us, now);
     (void)prctl(PR_SET_TIMERSLACK, 1UL); // pauses are shorter than the default adds
     reading_attach(&l.reading, PQsocket(s->c->pg), now);
-    while (r == 0 && !atomic_load(s->waiter->stopped))
+    while (r == 0 && !s->detached && !atomic_load(s->waiter->stopped))
         r = turn(&l, e);
     figures_fini(&l.figures);
     return r;

@@ -13,12 +13,13 @@ struct slot_figures {
     int64_t xmin_age;      // transactions since the slot's catalog_xmin
     int active_pid;        // the walsender that has the slot; 0: none
     bool lost;
-    bool waiting;        // that walsender waits for WAL, or for us
-    bool synchronous;    // commits wait for that walsender
-    struct {             // the oldest transaction that may still write; age 0: there is none
-        int64_t age;     // in transactions
-        int64_t seconds; // -1: not for us to see
-        int pid;         // 0: it is prepared, and `name` its identifier
+    bool waiting;            // that walsender waits for WAL, or for us
+    int64_t idle_timeout_us; // the server gives up slots that nobody reads for so long; 0: never
+    bool synchronous;        // commits wait for that walsender
+    struct {                 // the oldest transaction that may still write; age 0: there is none
+        int64_t age;         // in transactions
+        int64_t seconds;     // -1: not for us to see
+        int pid;             // 0: it is prepared, and `name` its identifier
         char name[64], user[64], application[64];
     } transaction;
     struct { // the slot that keeps most WAL, where that is another one; bytes 0: there is none

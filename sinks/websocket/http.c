@@ -162,7 +162,8 @@ static void put_health(struct context *c, struct buf *out)
 
 static void get_ready(struct context *c, struct http_answer *a)
 {
-    if (health_get(c->server->o.health, NULL, NULL, 0) != HEALTH_LIVE)
+    enum health_state state = health_get(c->server->o.health, NULL, NULL, 0);
+    if (state != HEALTH_LIVE && state != HEALTH_DETACHED) // all is as it is meant to be
         a->status = 503;
     a->type = text_json;
     buf_putc(&a->body, '{');

@@ -1,12 +1,14 @@
 """Servers that sleep, stand still or vanish, and boxes in between that forget a connection: each a
 plain reconnect, and no change lost or seen twice."""
 
+import json
 import os
 import signal
 
 import pytest
 
 from lib.proxy import Proxy
+from lib.rowcast import command
 from lib.wait import wait_for
 
 TABLE = "create table t (id int primary key, pad text); create publication rowcast for table t"
@@ -93,8 +95,8 @@ def test_a_gateway_that_cuts_silent_connections(make_postgres, make_rowcast):
 
 
 def test_a_clock_that_jumps_ages_nothing(pg, make_rowcast):
-    """A machine that slept for ten hours: the journal's age limit does not empty it, the stream goes
-    on, and a client resumes."""
+    """A machine that slept for ten hours: the age limit does not empty the journal, the stream
+    goes on, and a client resumes."""
     pg.sql(TABLE)
     rc = make_rowcast("--journal-age", "1h", "--segment-size", "64KiB", source=pg.conninfo())
     clock = rc.dir / "clock"
@@ -120,3 +122,48 @@ def test_a_clock_that_jumps_ages_nothing(pg, make_rowcast):
     assert rc.metrics().get("rowcast_journal_segments") > before
     with rc.stream(tables=["t"], start="earliest") as stream:
         assert ids(stream, 40000) == list(range(1, 40001))
+
+
+def test_a_database_may_sleep_while_nothing_happens(pg, make_rowcast):
+    """Let go after a quiet time, so that no session of ours keeps it awake; connected to on demand,
+    and on a schedule that the gathered WAL shortens. Consumers are served all the while."""
+    pg.sql(TABLE)
+    rc = make_rowcast("--idle-detach", "1s", source=pg.conninfo()).start()
+
+    def control(verb):
+        done = command(verb, "--journal", rc.journal)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def is_detached():
+        return json.loads(control("status"))["state"] == "detached"
+
+    def sessions():
+        return pg.sql("select pid, application_name from pg_stat_activity"
+                      " where application_name like 'rowcast%'")
+    pg.sql("insert into t values (1)")
+    wait_for(is_detached, 15, lambda: f"it to detach: {control('status')}")
+    wait_for(lambda: not sessions(), 5, lambda: f"our sessions to end: {sessions()}")
+    assert pg.slot("rowcast")["active"] is False
+    assert rc.get("/readyz")[0] == 200 and "detached" in rc.get("/readyz")[1]
+    pg.sql("insert into t values (2)")
+    with rc.stream(tables=["t"], start="earliest") as stream:
+        assert ids(stream, 1) == [1]
+        assert is_detached(), "a consumer woke the database"
+        assert control("attach") == "attaching\n"
+        assert ids(stream, 1) == [2]
+        wait_for(is_detached, 15, "it to detach again")
+        assert rc.stop() == 0
+    rc.process.argv += ["--idle-detach=none", "--idle-attach-every", "2s", "--idle-wal-budget",
+                        "1MiB"]
+    rc.process.argv.remove("--idle-detach")
+    rc.process.argv.remove("1s")
+    rc.start()
+    assert control("detach").startswith("detaching")
+    wait_for(is_detached, 15, "it to detach when told")
+    pg.sql("create table other as select n, repeat('x', 1000) from generate_series(1, 4000) n")
+    pg.sql("insert into t values (3)")
+    with rc.stream(tables=["t"], start=stream.cursor) as stream:
+        assert ids(stream, 1) == [3]
+    rc.wait_log("more WAL had gathered than idle-wal-budget allows")
+    assert rc.metrics().get("rowcast_reconnects_total") == 0

@@ -103,6 +103,17 @@ void source_wake(struct source *s)
     (void)s;
 }
 
+bool source_attach(struct source *s)
+{
+    (void)s;
+    return false;
+}
+
+void source_detach(struct source *s)
+{
+    (void)s;
+}
+
 void source_stop(struct source *s)
 {
     (void)s;
