@@ -120,14 +120,18 @@ void table_quote(struct buf *out, const char *schema, const char *name)
     quote(out, name);
 }
 
+bool glob_match(const char *glob, const char *name)
+{
+    return strcmp(glob, name) == 0 || fnmatch(glob, name, 0) == 0;
+}
+
 bool table_match(const char *glob, const char *table)
 {
     static const char in_public[] = "public.";
     const size_t n = sizeof in_public - 1;
-    if (fnmatch(glob, table, 0) == 0)
+    if (glob_match(glob, table))
         return true;
-    return !strchr(glob, '.') && strncmp(table, in_public, n) == 0 &&
-           fnmatch(glob, table + n, 0) == 0;
+    return !strchr(glob, '.') && strncmp(table, in_public, n) == 0 && glob_match(glob, table + n);
 }
 
 bool table_match_any(char *const *globs, size_t n, const char *table)

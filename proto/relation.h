@@ -84,7 +84,9 @@ bool number_usable(uint32_t number);
 
 // A table name as SQL would quote it: each part in quotes only where it needs them.
 void table_quote(struct buf *out, const char *schema, const char *name);
-// fnmatch over the quoted name; a glob without a dot matches in schema public too.
+// fnmatch; a name matches itself, whatever is in it.
+bool glob_match(const char *glob, const char *name);
+// glob_match over the quoted name; a glob without a dot matches in schema public too.
 bool table_match(const char *glob, const char *table);
 bool table_match_any(char *const *globs, size_t n, const char *table); // n == 0: every table
 

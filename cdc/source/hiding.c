@@ -1,7 +1,5 @@
 #include "source/hiding.h"
 
-#include <fnmatch.h>
-
 static void put_quoted(struct buf *out, const char *column)
 {
     AUTO_BUF struct buf b = {0};
@@ -15,8 +13,8 @@ bool hiding_glob_matches(const char *glob, const char *table, const char *column
     buf_printf(&b, "%s.", table);
     put_quoted(&b, column);
     const char *name = buf_cstr(&b);
-    return fnmatch(glob, name, 0) == 0 ||
-           (strncmp(name, "public.", 7) == 0 && fnmatch(glob, name + 7, 0) == 0);
+    return glob_match(glob, name) ||
+           (strncmp(name, "public.", 7) == 0 && glob_match(glob, name + 7));
 }
 
 // Under whatever table: what stands behind any dot of the glob.
@@ -26,7 +24,7 @@ static bool last_part_matches(const char *glob, const char *column)
     put_quoted(&b, column);
     for (const char *part = glob; part; part = strchr(part, '.')) {
         part += *part == '.';
-        if (fnmatch(part, buf_cstr(&b), 0) == 0)
+        if (glob_match(part, buf_cstr(&b)))
             return true;
     }
     return false;
