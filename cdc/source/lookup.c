@@ -71,6 +71,21 @@ void lookup_free(struct lookup *l)
     free(l);
 }
 
+void lookup_lend(struct lookup *l, struct connection *c)
+{
+    lookup_disconnect(l);
+    l->c = c;
+}
+
+struct connection *lookup_take_back(struct lookup *l, const struct connection *c)
+{
+    struct connection *own = l->c;
+    if (own != c)
+        lookup_disconnect(l);
+    l->c = NULL;
+    return own == c ? own : NULL;
+}
+
 struct connection *lookup_connection(struct lookup *l)
 {
     return l->c && !l->c->opening ? l->c : NULL;
@@ -278,23 +293,26 @@ int lookup_wal_lsn(struct lookup *l, lsn_t *ret_lsn, struct err *e)
     return 0;
 }
 
-// OIDs and column lists. The tables of a publication are all listed to find one: this is asked
-// once.
-static int list_published(struct lookup *l, PGresult **ret_r, struct err *e)
+// OIDs and column lists. only: of this table, quoted; NULL: all of them are listed.
+static int list_published(struct lookup *l, const char *only, PGresult **ret_r, struct err *e)
 {
     if (lookup_connect(l, e) != 0)
         return -1;
-    AUTO_BUF struct buf names = {0}, sql = {0};
-    put_names(l, &names);
-    if (names.n)
-        buf_printf(&sql,
-                   "select g.relid, %s from pg_publication p, lateral "
-                   "pg_get_publication_tables(p.pubname) g where p.pubname in (%s) group by 1 "
-                   "order by 1",
-                   l->c->version >= 150000 ? "min(g.attrs::text)" : "null", buf_cstr(&names));
-    else
+    AUTO_BUF struct buf sql = {0};
+    if (l->o->publication_count) {
+        buf_puts(&sql, "select relid, min(attrs::text) from (");
+        publication_members(&sql, l->o, l->c->version, only);
+        buf_puts(&sql, ") m group by 1 order by 1");
+    } else {
         buf_puts(&sql, "select c.oid, null from pg_class c join pg_namespace n on n.oid = "
-                       "c.relnamespace where " SQL_CANDIDATE " and c.relkind = 'r' order by 1");
+                       "c.relnamespace where " SQL_CANDIDATE " and c.relkind = 'r'");
+        if (only) {
+            buf_puts(&sql, " and c.oid = to_regclass(");
+            sql_literal(&sql, only);
+            buf_putc(&sql, ')');
+        }
+        buf_puts(&sql, " order by 1");
+    }
     return ask_for(l, buf_cstr(&sql), LIST_US, ret_r, e);
 }
 
@@ -326,11 +344,12 @@ static int look_up_listed(struct lookup *l, const PGresult *list, int first, PGr
     return ask_for(l, buf_cstr(&sql), LIST_US, ret_r, e);
 }
 
-int lookup_published(struct lookup *l, int (*each)(void *arg, struct table_info *t, struct err *e),
-                     void *arg, struct err *e)
+int lookup_published(struct lookup *l, const char *only,
+                     int (*each)(void *arg, struct table_info *t, struct err *e), void *arg,
+                     struct err *e)
 {
     AUTO_RESULT PGresult *list = NULL;
-    if (list_published(l, &list, e) != 0)
+    if (list_published(l, only, &list, e) != 0)
         return -1;
     for (int first = 0; first < PQntuples(list); first += TABLES_AT_ONCE) {
         AUTO_RESULT PGresult *r = NULL;

@@ -39,14 +39,20 @@ void lookup_disconnect(struct lookup *l);
 // From now on connections go to the server of `c`, until NULL is given.
 void lookup_follow(struct lookup *l, const struct connection *c);
 struct connection *lookup_connection(struct lookup *l); // NULL: not connected
+// A connection of somebody else's, for the questions in between. To be taken back: NULL when it was
+// lost meanwhile and is closed.
+void lookup_lend(struct lookup *l, struct connection *c);
+struct connection *lookup_take_back(struct lookup *l, const struct connection *c) MUST_CHECK;
 
 // One table by OID; *ret_t has oid 0 when there is none (any more).
 int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t,
                  struct err *e) MUST_CHECK;
 // Each published table (without publications: each that could be) in the order of their OIDs, until
-// one gives -1. At the start: may take as long as any question then.
-int lookup_published(struct lookup *l, int (*each)(void *arg, struct table_info *t, struct err *e),
-                     void *arg, struct err *e) MUST_CHECK;
+// one gives -1. At the start: may take as long as any question then. only: of this table (quoted)
+// alone, which costs little however many there are; NULL: all.
+int lookup_published(struct lookup *l, const char *only,
+                     int (*each)(void *arg, struct table_info *t, struct err *e), void *arg,
+                     struct err *e) MUST_CHECK;
 // The type if it is built in or known already; NULL otherwise.
 const struct type *lookup_type(const struct lookup *l, uint32_t oid);
 // Makes these types known, as far as they exist.

@@ -70,6 +70,66 @@ static void put_names(struct buf *out, const struct source_options *o)
     }
 }
 
+// Without listing all that a publication has, which takes long where that is all tables: as itself
+// a table is published when it, its schema or (13+) one that it is a partition of is named. With
+// publish_via_partition_root that depends on the others, and the function has to say.
+static void put_member(struct buf *sql, const char *names, int version, const char *table)
+{
+    AUTO_BUF struct buf name = {0};
+    sql_literal(&name, table);
+    // 18 may publish stored generated columns of a table without a column list.
+    const char *attrs =
+        version >= 180000
+            ? "case when r.prattrs is null and p.pubgencols = 's' then (select "
+              "string_agg(a.attnum::text, ' ' order by a.attnum)::int2vector from pg_attribute a "
+              "where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and "
+              "a.attgenerated in ('', 's')) else r.prattrs end as attrs, r.prqual as qual"
+        : version >= 150000 ? "r.prattrs as attrs, r.prqual as qual"
+                            : "null::int2vector as attrs, null as qual";
+    buf_printf(sql, "select c.oid as relid, p.pubupdate, %s from pg_class c cross join ", attrs);
+    buf_printf(sql,
+               "pg_publication p left join pg_publication_rel r on r.prpubid = p.oid and "
+               "r.prrelid = c.oid where c.oid = to_regclass(%s) and c.relkind = 'r' and "
+               "c.relpersistence = 'p' and c.oid >= 16384 and p.pubname "
+               "in (%s) and (p.puballtables or r.oid is not null",
+               buf_cstr(&name), names);
+    if (version >= 150000)
+        buf_puts(sql, " or exists (select 1 from pg_publication_namespace s where s.pnpubid = "
+                      "p.oid and s.pnnspid = c.relnamespace)");
+    if (version >= 130000)
+        buf_puts(sql, " or exists (select 1 from pg_partition_ancestors(c.oid) a join "
+                      "pg_publication_rel ar on ar.prrelid = a.relid where ar.prpubid = p.oid)");
+    if (version >= 150000)
+        buf_puts(sql, " or exists (select 1 from pg_partition_ancestors(c.oid) a join pg_class ac "
+                      "on ac.oid = a.relid join pg_publication_namespace s on s.pnnspid = "
+                      "ac.relnamespace where s.pnpubid = p.oid)");
+    buf_putc(sql, ')');
+    if (version < 130000)
+        return;
+    buf_printf(sql,
+               " and not p.pubviaroot union all select g.relid, p.pubupdate, %s from "
+               "pg_publication p, lateral pg_get_publication_tables(p.pubname) g where p.pubname "
+               "in (%s) and p.pubviaroot and g.relid = to_regclass(%s)",
+               version >= 150000 ? "g.attrs, g.qual" : "null::int2vector as attrs, null as qual",
+               names, buf_cstr(&name));
+}
+
+void publication_members(struct buf *sql, const struct source_options *o, int version,
+                         const char *table)
+{
+    AUTO_BUF struct buf names = {0};
+    put_names(&names, o);
+    if (table)
+        put_member(sql, buf_cstr(&names), version, table);
+    else
+        buf_printf(sql,
+                   "select g.relid, p.pubupdate, %s from pg_publication p, lateral "
+                   "pg_get_publication_tables(p.pubname) g where p.pubname in (%s)",
+                   version >= 150000 ? "g.attrs, g.qual"
+                                     : "null::int2vector as attrs, null as qual",
+                   buf_cstr(&names));
+}
+
 int publication_missing(struct connection *sql, const struct source_options *o, struct buf *ret,
                         struct err *e)
 {

@@ -20,6 +20,11 @@
 // SQL_ROOT_OF_C's value as a quoted table name, allocated; NULL when it is none.
 char *publication_root(const char *joined);
 
+// A query of what the publications have: relid, pubupdate, attrs, qual; a table that several have
+// stands there several times. `table`: of this one only (quoted), without listing all others.
+void publication_members(struct buf *sql, const struct source_options *o, int version,
+                         const char *table);
+
 struct published_table {
     uint32_t oid;
     char *table;   // quoted

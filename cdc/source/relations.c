@@ -562,7 +562,7 @@ static int seed(void *arg, struct table_info *info, struct err *e)
 int relations_seed(struct relations *rs, struct err *e)
 {
     CHECK(rs->o.lookup);
-    return lookup_published(rs->o.lookup, seed, rs, e);
+    return lookup_published(rs->o.lookup, NULL, seed, rs, e);
 }
 
 int relations_renew(struct relations *rs, const struct table_info *info,

@@ -6,6 +6,8 @@
 // Options: connections N; rate BYTES; mask GLOB; exclude GLOB; kind keys (where a table would be
 // read by pages); chunk N (pages, or rows, of a chunk); again yes (reads rows once more, by their
 // keys); print yes (a row a line, as JSON, with its table);
+// each NAMES (plans each table by itself too, which must come out the same, and these tables, which
+// must not be published);
 // pause yes (when the plan is made prints "planned", and waits for a line of standard input).
 // At the end a line of JSON a table: how it was read, rows, chunks, bytes; and one of the whole.
 // A table that cannot be read: its error, or why the plan does not hold for it any more.
@@ -38,7 +40,9 @@ static struct {
     struct waiter waiter;
     struct catalog *catalog;
     struct chunk_reader *reader;
-    bool print, by_keys, pause;
+    bool print, by_keys, pause, each;
+    char *absent[16];
+    size_t absent_n;
     uint64_t chunk;
     bool again;
     struct progress *parts;
@@ -199,6 +203,44 @@ static void took(struct chunk *c)
     chunk_free(c);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+// A table planned by its name, and as one of all.
+static bool same_plan(const struct chunk_table *a, const struct chunk_table *b)
+{
+    bool same = same_text(a->table, b->table) && a->updates == b->updates &&
+                same_text(a->filter, b->filter) && same_text(a->terms, b->terms) &&
+                a->info.n == b->info.n && a->part_count == b->part_count;
+    for (size_t i = 0; same && i < a->info.n; i++)
+        same = same_text(a->info.columns[i].name, b->info.columns[i].name);
+    for (size_t i = 0; same && i < a->part_count; i++)
+        same = a->parts[i].oid == b->parts[i].oid && a->parts[i].kind == b->parts[i].kind &&
+               a->parts[i].key_count == b->parts[i].key_count;
+    return same;
+}
+
+// Each table alone; and none that is not among them, whether it is one of these names or not.
+static void plan_each(const struct chunk_plan *all)
+{
+    for (size_t i = 0; i < all->n + run.absent_n; i++) {
+        const struct chunk_table *t = i < all->n ? &all->tables[i] : NULL;
+        struct chunk_order o = {.kind = CHUNK_PLAN,
+                                .wanted = t ? t->table : run.absent[i - all->n]};
+        chunk_reader_order(run.reader, &o);
+        struct chunk *c = take();
+        if (t ? c->status != CHUNK_OK || !same_plan(t, &c->plan->tables[0])
+              : c->status != CHUNK_GONE) {
+            fprintf(stderr, "%s: planned by itself it is another: %d %s\n", o.wanted, c->status,
+                    c->err.text);
+            exit(1);
+        }
+        chunk_free(c);
+    }
+}
+
 static struct chunk *plan(void)
 {
     struct chunk_order o = {.kind = CHUNK_PLAN};
@@ -206,6 +248,8 @@ static struct chunk *plan(void)
     struct chunk *c = take();
     if (c->status != CHUNK_OK)
         die(&c->err);
+    if (run.each)
+        plan_each(c->plan);
     for (size_t i = 0; i < c->plan->n; i++) {
         struct chunk_table *t = &c->plan->tables[i];
         if (t->refused.class) {
@@ -292,7 +336,12 @@ static void set_option(const char *name, char **value)
         run.chunk = strtoull(*value, NULL, 10);
     else if (strcmp(name, "kind") == 0)
         run.by_keys = strcmp(*value, "keys") == 0;
-    else if (strcmp(name, "pause") == 0)
+    else if (strcmp(name, "each") == 0) {
+        char *rest = *value;
+        run.each = true;
+        while (run.absent_n < ARRAY_LEN(run.absent) && rest)
+            run.absent[run.absent_n++] = strsep(&rest, ",");
+    } else if (strcmp(name, "pause") == 0)
         run.pause = true;
     else if (strcmp(name, "print") == 0)
         run.print = true;

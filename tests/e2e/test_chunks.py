@@ -103,7 +103,7 @@ def test_what_is_published_is_read(each_pg):
                create publication p for all tables""")
     if pg.version >= 12:
         pg.sql("alter table t add column made int generated always as (id * 2) stored")
-    rows, parts = read(pg, mask="public.t.b", exclude="public.t.secret")
+    rows, parts = read(pg, mask="public.t.b", exclude="public.t.secret", each="public.nothing")
     assert [r["row"] for r in rows["public.t"]] == [
         {"id": 1, "a": "\t\\N\n", "b": None, "later": 7},
         {"id": 2, "a": "", "b": "****", "later": 7}]
@@ -138,10 +138,10 @@ def test_partitions_filters_and_column_lists(make_postgres):
               create publication three for table f (id, v, g) where (v > 3 or id = 3);
               create publication inserts for table f with (publish = 'insert');
               create publication made for table f with (publish_generated_columns = stored)""")
-    rows, parts = read(pg, "leaves")
+    rows, parts = read(pg, "leaves", each="public.r,public.f,public.nothing")
     assert {t: len(r) for t, r in rows.items()} == {
         "public.r_a": 10, "public.r_b": 10, "public.r_c1": 10}
-    rows, parts = read(pg, "root", again="yes")
+    rows, parts = read(pg, "root", again="yes", each="public.r_a,public.r_c,public.f")
     assert set(rows) == {"public.r"}
     assert sorted(set(keys(rows["public.r"]))) == sorted(
         json.dumps({"id": i, "k": "abc"[i % 3]}) for i in range(1, 21))
@@ -150,14 +150,25 @@ def test_partitions_filters_and_column_lists(make_postgres):
     rows, parts = read(pg, "listed")
     assert [r["row"] for r in rows["public.f"]] == [
         {"id": i, "v": 1, "g": 2 * i} for i in range(1, 100, 10)]
-    rows, parts = read(pg, "listed,three")
+    rows, parts = read(pg, "listed,three", each="public.r")
     assert [r["row"]["id"] for r in rows["public.f"]] == [
         i for i in range(1, 101) if i % 10 == 1 or i % 10 > 3 or i == 3]
     rows, parts = read(pg, "inserts")
     assert parts["public.f"]["kind"] == "keys", "a row that moves would be lost"
     assert rows["public.f"][0]["row"] == {"id": 1, "v": 1, "w": 1}
-    rows, parts = read(pg, "made")
+    rows, parts = read(pg, "made", each="public.r")
     assert rows["public.f"][0]["row"] == {"id": 1, "v": 1, "w": 1, "g": 2}
+    rows, parts = read(pg, "leaves,root", each="public.r_a,public.r_c1")
+    assert {t: len(r) for t, r in rows.items()} == {"public.r": 20}
+    pg.sql("""create schema s; create table s.t (id int primary key);
+              create table s.p (id int primary key) partition by range (id);
+              create table public.of_p partition of s.p for values from (0) to (9);
+              create publication of_schema for tables in schema s;
+              create publication everything for all tables""")
+    rows, parts = read(pg, "of_schema", each="s.p,public.f")
+    assert set(parts) == {"s.t", "public.of_p", "all"}
+    rows, parts = read(pg, "everything", each="s.p,public.r,pg_catalog.pg_class")
+    assert set(parts) >= {"s.t", "public.of_p", "public.f", "public.r_a", "all"}
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])

@@ -79,9 +79,12 @@ static int each_table(void *arg, struct table_info *info, struct err *e)
 static int list_tables(struct planner *p, struct waiter *w, struct err *e)
 {
     struct lookup *l = lookup_new(p->o, w);
-    lookup_follow(l, p->sql);
-    int r = lookup_published(l, each_table, p, e);
+    lookup_lend(l, p->sql);
+    int r = lookup_published(l, p->wanted, each_table, p, e);
+    p->sql = lookup_take_back(l, p->sql);
     lookup_free(l);
+    if (r == 0 && !p->sql)
+        r = err_set(e, ERR_RETRY, "the connection was lost while tables were listed");
     if (p->plan->n)
         qsort(p->plan->tables, p->plan->n, sizeof p->plan->tables[0], by_oid);
     return r;
@@ -103,29 +106,44 @@ static void put_oids(struct buf *sql, const struct planner *p)
 
 // ---- what the publications say ----
 
+// Whether table l.relid is published under the name of a table above it.
+static void put_below_a_root(struct buf *sql, const struct planner *p, int version)
+{
+    if (version < 130000) {
+        buf_puts(sql, "false");
+        return;
+    }
+    buf_puts(sql, "exists (select 1 from pg_partition_ancestors(l.relid) a join ");
+    if (p->wanted) {
+        buf_puts(sql,
+                 "(select g.relid from pg_publication p, lateral "
+                 "pg_get_publication_tables(p.pubname) g where p.pubviaroot and p.pubname in (");
+        chunk_sql_publications(sql, p->o);
+        buf_puts(sql, "))");
+    } else {
+        buf_puts(sql, "l");
+    }
+    buf_puts(sql, " b on b.relid = a.relid where a.relid <> l.relid)");
+}
+
 // A table that several publications have is read with the filters of all, each or the other; one
 // without a filter takes all rows. A leaf whose root is published as itself is a part of it only.
 static int ask_terms(struct planner *p, struct err *e)
 {
     int version = p->sql->version;
     AUTO_BUF struct buf sql = {0};
-    buf_puts(&sql, "with l as (select g.relid, bool_and(p.pubupdate) as updates, ");
+    buf_puts(&sql, "with m as (");
+    publication_members(&sql, p->o, version, p->wanted);
+    buf_puts(&sql, "), l as (select relid, bool_and(pubupdate) as updates, ");
     if (version >= 150000)
-        buf_puts(&sql, "case when bool_and(g.qual is not null) then string_agg(distinct '(' || "
-                       "pg_get_expr(g.qual, g.relid) || ')', ' or ') end");
+        buf_puts(&sql, "case when bool_and(qual is not null) then string_agg(distinct '(' || "
+                       "pg_get_expr(qual, relid) || ')', ' or ') end");
     else
         buf_puts(&sql, "null::text");
-    buf_puts(&sql, " as filter from pg_publication p, lateral "
-                   "pg_get_publication_tables(p.pubname) g where p.pubname in (");
-    chunk_sql_publications(&sql, p->o);
-    buf_puts(&sql, ") group by 1) select l.relid, l.updates, l.filter, ");
+    buf_puts(&sql, " as filter from m group by 1) select l.relid, l.updates, l.filter, ");
     chunk_sql_terms(&sql, p->o, version, "l.relid");
     buf_puts(&sql, ", ");
-    if (version >= 130000)
-        buf_puts(&sql, "exists (select 1 from pg_partition_ancestors(l.relid) a join l m on "
-                       "m.relid = a.relid where a.relid <> l.relid)");
-    else
-        buf_puts(&sql, "false");
+    put_below_a_root(&sql, p, version);
     buf_puts(&sql, " from l where l.relid = any(");
     put_oids(&sql, p);
     buf_putc(&sql, ')');
@@ -388,12 +406,14 @@ static int make(struct planner *p, struct waiter *w, struct err *e)
     return p->plan->n && (ask_parts(p, e) != 0 || ask_keys(p, e) != 0) ? -1 : 0;
 }
 
-int chunk_plan_make(struct connection *sql, const struct source_options *o, struct waiter *w,
+int chunk_plan_make(struct connection **sql, const struct source_options *o, struct waiter *w,
                     struct chunk *c)
 {
     struct planner p = {
-        .sql = sql, .o = o, .plan = xcalloc(1, sizeof *p.plan), .wanted = c->order.wanted};
-    if (make(&p, w, &c->err) != 0) {
+        .sql = *sql, .o = o, .plan = xcalloc(1, sizeof *p.plan), .wanted = c->order.wanted};
+    int r = make(&p, w, &c->err);
+    *sql = p.sql;
+    if (r != 0) {
         chunk_plan_free(p.plan);
         return -1;
     }

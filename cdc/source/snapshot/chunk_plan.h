@@ -4,8 +4,8 @@
 
 #include "source/snapshot/chunk.h"
 
-// Answers a CHUNK_PLAN order: c->plan, or c->err (returns -1).
-int chunk_plan_make(struct connection *sql, const struct source_options *o, struct waiter *w,
+// Answers a CHUNK_PLAN order: c->plan, or c->err (returns -1). *sql is NULL then when it was lost.
+int chunk_plan_make(struct connection **sql, const struct source_options *o, struct waiter *w,
                     struct chunk *c) MUST_CHECK;
 
 // Decides kind, step and limit from the rest of the part. Pure.

@@ -246,6 +246,14 @@ static enum chunk_read_result copy_rows(struct chunk_read *r, struct chunk *c, b
 
 // ---- the whole ----
 
+static enum chunk_read_result unexpected(struct chunk_read *r, struct chunk *c)
+{
+    r->keep = false;
+    err_set(&c->err, ERR_RETRY, "existing rows of table %s: the server's answer is incomplete",
+            c->order.part->table);
+    return failed(c, CHUNK_FAILED);
+}
+
 static enum chunk_read_result read_results(struct chunk_read *r, struct chunk *c, bool places)
 {
     for (int queries = 0;;) {
@@ -254,7 +262,9 @@ static enum chunk_read_result read_results(struct chunk_read *r, struct chunk *c
             return refused(r, c);
         if (!q) {
             r->keep = true;
-            return CHUNK_READ_DONE;
+            if (queries == 3 && c->insert_lsn)
+                return CHUNK_READ_DONE;
+            return unexpected(r, c);
         }
         enum chunk_status status = CHUNK_OK;
         switch (PQresultStatus(q)) {
@@ -272,6 +282,8 @@ static enum chunk_read_result read_results(struct chunk_read *r, struct chunk *c
                 return failed(c, status);
             break;
         case PGRES_COPY_OUT: {
+            if (queries != 2) // what rows stand on comes before them
+                return unexpected(r, c);
             enum chunk_read_result result = copy_rows(r, c, places);
             if (result != CHUNK_READ_DONE || c->status != CHUNK_OK)
                 return result;

@@ -217,7 +217,7 @@ static bool make_plan(struct worker *w, struct chunk *c)
 {
     if (ensure_connection(w, &c->err) != 0)
         return fail(w, c);
-    if (chunk_plan_make(w->read.c, w->reader->o.source, &w->waiter, c) == 0)
+    if (chunk_plan_make(&w->read.c, w->reader->o.source, &w->waiter, c) == 0)
         return true;
     disconnect(w);
     return fail(w, c);
