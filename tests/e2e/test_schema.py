@@ -180,3 +180,36 @@ def test_a_shape_of_the_start_is_told_too(make_postgres, make_rowcast):
         entries = stream.entries_until(lambda e: e.get("op") and e["row"]["id"] == 2)
     assert told(entries) == [("created; public.t; +id integer; +a text", 1),
                              ("altered; public.t; +b text", 1)]
+
+
+def test_existing_rows_are_told_of_as_changes_are(pg, kafka, make_rowcast):
+    """Marks, rows and shapes of a snapshot: on the WebSocket with places to resume from, in Kafka's
+    topics, and once."""
+    prepare(pg)
+    pg.sql("create table t (id int primary key); insert into t select generate_series(1, 5);"
+           "create table none (id int primary key)")
+    rc = make_rowcast("--topic-prefix", "snap", "--kafka-format", "json", "--snapshot", "initial",
+                      source=pg.conninfo(), kafka=kafka.bootstrap).start()
+    events = kafka.wait_records(7, "snap.event", deadline=30)
+    pg.sql("insert into t values (6); alter table t add a text; insert into t values (7)")
+    records = kafka.wait_records(7, "snap.public.t", deadline=30)
+    assert [json.loads(r.value).get("step") for r in events].count("end") == 3  # other, t, none
+    assert sorted((r.headers["op"], r.key) for r in records) == sorted(
+        [(b"read", b'{"id":%d}' % i) for i in range(1, 6)]
+        + [(b"insert", b'{"id":6}'), (b"insert", b'{"id":7}')])
+    with rc.stream(tables=["public.t"], start="earliest") as stream:
+        entries = stream.entries_until(lambda e: e.get("op") and e["row"]["id"] == 7)
+    marks = [e for e in entries if e.get("type") == "snapshot"]
+    assert [(m["step"], m["table"], m.get("rows")) for m in marks] == [
+        ("begin", "public.t", None), ("end", "public.t", 5)]
+    assert told(entries) == [("created; public.t; +id integer", 6),
+                             ("altered; public.t; +a text", 1)]
+    # From behind each of them what follows, and nothing else.
+    reads = [e for e in entries if e.get("op") == "read"]
+    for i, e in enumerate([marks[0], *reads, marks[1]]):
+        with rc.stream(tables=["public.t"], start=e["cursor"]) as stream:
+            rest = stream.entries_until(lambda e: e.get("op") and e["row"]["id"] == 6)
+        assert [r["cursor"] for r in rest if r.get("op") == "read"] == [
+            r["cursor"] for r in reads[i:]]
+        assert [m["step"] for m in rest if m.get("type") == "snapshot"] == ["end"] * (i <= 5)
+    assert rc.stop() == 0

@@ -1,6 +1,7 @@
 #include "source/snapshot/emit.h"
 
 #include "base/clock.h"
+#include "source/announce.h"
 
 struct emitter {
     struct journal *journal;
@@ -72,7 +73,7 @@ void emitter_row(struct emitter *m, const struct change *c)
         m->open = true;
     }
     if (m->announce)
-        batch_add_relation(m->builder, m->announce);
+        announce(m->journal, m->builder, m->announce);
     m->announce = NULL;
     batch_add_change(m->builder, c);
     if (!batch_builder_full(m->builder))
