@@ -155,6 +155,55 @@ static void put_mark(struct buf *out, struct slice entry)
     buf_putc(out, '\n');
 }
 
+static void put_text(struct buf *out, struct slice object, const char *before, const char *name)
+{
+    struct slice value;
+    AUTO_BUF struct buf text = {0};
+    if (!scan_get(object, name, &value))
+        return;
+    scan_text(&text, value);
+    buf_puts(out, before);
+    put_value(out, buf_slice(&text));
+}
+
+// ", +note text" for each column of a list; `sides`: it has how each was and is.
+static void put_columns(struct buf *out, struct slice entry, const char *list, const char *sign,
+                        bool sides)
+{
+    struct slice columns, column, side;
+    if (!scan_get(entry, list, &columns))
+        return;
+    struct scan s = scan_open(columns);
+    while (scan_element(&s, &column)) {
+        if (sides && scan_get(column, "before", &side)) {
+            put_text(out, side, ", ", "name");
+            put_text(out, side, " ", "type");
+        }
+        if (sides && !scan_get(column, "after", &column))
+            continue;
+        put_text(out, column, sign, "name");
+        put_text(out, column, " ", "type");
+    }
+}
+
+// "-- public.t altered: +note text, body text -> body jsonb"
+static void put_schema_change(struct buf *out, struct slice entry)
+{
+    AUTO_BUF struct buf what = {0};
+    put_text(&what, entry, ", its name was ", "table_before");
+    struct slice change = {0};
+    if (scan_get(entry, "change", &change) && !slice_is(change, "\"created\"")) // all are new
+        put_columns(&what, entry, "added", ", +", false);
+    put_columns(&what, entry, "dropped", ", -", false);
+    put_columns(&what, entry, "changed", " -> ", true);
+    put_text(&what, entry, ", replica identity was ", "replica_identity_before");
+    put_text(out, entry, "-- ", "table");
+    put_text(out, entry, " ", "change");
+    if (what.n)
+        buf_printf(out, ": %s", buf_cstr(&what) + 2);
+    buf_putc(out, '\n');
+}
+
 void tail_line(struct buf *out, struct slice entry, bool colours)
 {
     struct line l = {out, colours};
@@ -165,6 +214,8 @@ void tail_line(struct buf *out, struct slice entry, bool colours)
         buf_puts(out, "-- restart: forget the transaction above, here it is again\n");
     } else if (type.p && slice_is(type, "\"snapshot\"")) {
         put_mark(out, entry);
+    } else if (type.p && slice_is(type, "\"schema_change\"")) {
+        put_schema_change(out, entry);
     } else if (type.p && slice_is(type, "\"gap\"")) {
         scan_get(entry, "reason", &reason);
         buf_puts(out, "-- gap: changes are missing here: ");

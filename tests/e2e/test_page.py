@@ -3,6 +3,7 @@
 import os
 
 from lib.browser import Browser
+from lib.rowcast import command
 from lib.wait import wait_for
 
 SHOP = """create schema shop;
@@ -40,6 +41,29 @@ def test_changes_arrive_and_survive_a_restart(pg, make_rowcast):
         errors = [e for e in b.errors() if "WebSocket" not in e and "favicon" not in e
                   and "ERR_CONNECTION_REFUSED" not in e]
         assert not errors, errors
+
+
+def test_shapes_and_existing_rows_are_seen(pg, make_rowcast):
+    pg.sql(SHOP + "; insert into shop.customers select n, 'n' || n from generate_series(1, 20) n")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    with Browser() as b:
+        b.open(rc.http + "/")
+        wait_for(lambda: b.text("#connection") == "connected", 15, "the page to connect")
+        pg.sql("insert into shop.orders values (1, 'Ada', 12.50);"
+               "alter table shop.orders add note text; insert into shop.orders values (2)")
+        events = "#changes tbody tr[data-op='event'][data-table='{}']"
+        wait_for(lambda: b.count(events.format("shop.orders")) == 2, 10,
+                 lambda: f"schema changes on the page:\n{b.text('#changes')}")
+        assert "+ note text" in b.text(events.format("shop.orders"))
+        answer = command("snapshot", "shop.customers", "--journal", rc.journal)
+        assert answer.returncode == 0, answer.stderr
+        wait_for(lambda: "20 rows" in (b.text("#changes") or ""), 15,
+                 lambda: f"the end of the snapshot on the page:\n{b.text('#changes')}")
+        assert b.count("#changes tbody tr[data-op='read']") == 20
+        assert b.count(events.format("shop.customers")) == 3  # begin, its shape, end
+        assert "shop.customers were read" in b.text("#notice")
+        wait_for(lambda: b.count("#reading[hidden]") == 1, 15, "the word of the reading to go")
+        assert not [e for e in b.errors() if "favicon" not in e]
 
 
 def test_a_dead_connection_is_noticed(pg, make_rowcast):

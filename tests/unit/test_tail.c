@@ -40,6 +40,21 @@ static void test_lines(void **state)
     line_is("{\"type\":\"end\",\"lsn\":\"0/1\"}", "");
     line_is("{\"type\":\"gap\",\"reason\":\"slot lost\"}",
             "-- gap: changes are missing here: \"slot lost\"\n");
+    line_is("{\"type\":\"snapshot\",\"step\":\"end\",\"table\":\"public.t\",\"rows\":12}",
+            "-- snapshot of public.t: end, 12 rows\n");
+    line_is("{\"type\":\"snapshot\",\"step\":\"restart\",\"table\":\"t\",\"reason\":\"it was "
+            "rewritten\"}",
+            "-- snapshot of t: restart, it was rewritten\n");
+    line_is(
+        "{\"type\":\"schema_change\",\"change\":\"altered\",\"table\":\"public.u\","
+        "\"table_before\":\"public.t\",\"added\":[{\"name\":\"a\",\"type\":\"text\"}],"
+        "\"dropped\":[{\"name\":\"b\",\"type\":\"text\"}],"
+        "\"changed\":[{\"before\":{\"name\":\"c\",\"type\":\"integer\"},"
+        "\"after\":{\"name\":\"d\",\"type\":\"bigint\"}}],\"columns\":[]}",
+        "-- public.u altered: its name was public.t, +a text, -b text, c integer -> d bigint\n");
+    line_is("{\"type\":\"schema_change\",\"change\":\"created\",\"table\":\"public.t\","
+            "\"added\":[{\"name\":\"a\",\"type\":\"text\"}]}",
+            "-- public.t created\n");
     line_is("no json", "");
 }
 

@@ -10,7 +10,9 @@ const FRESH_MAX = 10; // rows at once that are still pointed out
 const KNOWN_ROWS_MAX = 5000; // rows remembered, to tell what an update changed
 const ASK_MS = 20000; // between two questions that show whether the connection lives
 const UNANSWERED_MAX = 3; // of them, then it is given up
-const OPS = ["insert", "update", "delete", "truncate", "message", "read"];
+// What a row of the table can be; "event" is what is no change: it has a type instead of an op.
+const OPS = ["insert", "update", "delete", "truncate", "message", "read", "event"];
+const EVENTS = { schema_change: "schema", snapshot: "snapshot", gap: "gap" };
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, className, text) => {
@@ -28,7 +30,9 @@ let selected = null; // a table, or null for all
 const ops = new Set(OPS);
 const tables = new Map(); // name -> {count, rate, last, button}
 const known = new Map(); // table and key -> row
-let waiting = []; // changes not shown yet, oldest first
+const reading = new Map(); // tables whose existing rows are being read -> rows so far
+let healthText = "";
+let waiting = []; // changes and events not shown yet, oldest first
 let skipped = 0;
 let total = 0;
 let lastTotal = 0;
@@ -48,6 +52,16 @@ function notice(text, kind = "") {
 
 function setHealth(state, text = "") {
   setBadge("state", state, `source: ${state}`, text);
+  healthText = text;
+  showReading();
+}
+
+// The source says every ten seconds how far it is; in between the rows are counted here.
+function showReading() {
+  const said = healthText.split("reading existing rows of ")[1];
+  const counted = [...reading].map(([table, rows]) => `${table}: ${rows.toLocaleString()} rows`);
+  $("reading").hidden = reading.size === 0 && !said;
+  $("reading").textContent = `Existing rows are being read. ${said ?? counted.join("; ")}`;
 }
 
 function connect() {
@@ -107,6 +121,7 @@ function take(frame, socket) {
       notice(`changes were missed: ${frame.text}`, "bad");
       cursor = null;
       known.clear();
+      reading.clear();
       socket.send(JSON.stringify({ subscribe: { from: "now" } }));
       break;
     case "error":
@@ -119,17 +134,28 @@ function takeEntry(entry) {
   if (entry.cursor) cursor = entry.cursor;
   if (entry.type === "gap") notice(`gap in the stream: ${entry.reason ?? ""}`, "bad");
   if (entry.type === "restart") notice("a transaction was decoded again: it is repeated here");
-  if (!entry.op) return;
-  total++;
-  const name = nameOf(entry);
-  tableOf(name).count++;
-  const before = remember(entry);
-  if (!ops.has(entry.op) || (selected && selected !== name)) return;
+  if (entry.type === "snapshot") takeMark(entry);
+  if (entry.op === "read") reading.set(entry.table, (reading.get(entry.table) ?? 0) + 1);
+  if (entry.op) {
+    total++;
+    tableOf(nameOf(entry)).count++;
+  } else if (!EVENTS[entry.type]) {
+    return;
+  }
+  const before = entry.op ? remember(entry) : null;
+  if (!shows(kindOf(entry), nameOf(entry))) return;
   waiting.push({ entry, before });
   if (waiting.length > 2 * ROWS_MAX) {
     skipped += waiting.length - ROWS_MAX;
     waiting = waiting.slice(-ROWS_MAX);
   }
+}
+
+function takeMark(mark) {
+  if (mark.step === "end") reading.delete(mark.table);
+  else reading.set(mark.table, 0);
+  if (mark.step === "end") notice(`all existing rows of ${mark.table} were read`, "good");
+  showReading();
 }
 
 // ---- what an update changed ----
@@ -151,7 +177,12 @@ function keyOf(change) {
 
 // ---- tables ----
 
-const nameOf = (change) => change.table ?? "(message)";
+const kindOf = (entry) => (entry.op ? entry.op : "event");
+const labelOf = (entry) => entry.op ?? EVENTS[entry.type];
+const nameOf = (entry) => entry.table ?? (entry.op ? "(message)" : ALL_TABLES);
+const ALL_TABLES = "*"; // a gap
+const shows = (kind, table) =>
+  ops.has(kind) && (!selected || selected === table || table === ALL_TABLES);
 
 function tableOf(name) {
   let table = tables.get(name);
@@ -186,8 +217,7 @@ function select(name) {
 }
 
 function refilter() {
-  const shows = (op, table) => ops.has(op) && (!selected || selected === table);
-  waiting = waiting.filter(({ entry }) => shows(entry.op, nameOf(entry)));
+  waiting = waiting.filter(({ entry }) => shows(kindOf(entry), nameOf(entry)));
   for (const row of $("changes").tBodies[0].rows) {
     row.hidden = !shows(row.dataset.op, row.dataset.table);
   }
@@ -198,6 +228,7 @@ function showRates() {
     table.button.lastChild.textContent = `${table.count - table.last}/s`;
     table.last = table.count;
   }
+  showReading();
   $("rate").textContent = `${(total - lastTotal).toLocaleString()}/s`;
   lastTotal = total;
 }
@@ -219,7 +250,26 @@ function columnElement(name, value, before) {
   return element;
 }
 
+// What a schema change, a mark or a gap says.
+function eventCell(entry) {
+  const cell = make("td", "columns");
+  const say = (text) => cell.append(make("span", "column", text));
+  const column = (c) => `${c.name} ${c.type}`;
+  if (entry.type === "gap") say(`${entry.from_lsn} to ${entry.to_lsn}: ${entry.reason}`);
+  if (entry.step) say(entry.step);
+  if (entry.rows !== undefined) say(`${entry.rows.toLocaleString()} rows`);
+  if (entry.type === "snapshot" && entry.reason) say(entry.reason);
+  if (entry.change) say(entry.change);
+  if (entry.table_before) say(`was ${entry.table_before}`);
+  for (const c of (entry.added ?? []).slice(0, 12)) say(`+ ${column(c)}`);
+  for (const c of entry.dropped ?? []) say(`\u2212 ${column(c)}`);
+  for (const c of entry.changed ?? []) say(`${column(c.before)} \u2192 ${column(c.after)}`);
+  if (entry.replica_identity_before) say(`replica identity ${entry.replica_identity}`);
+  return cell;
+}
+
 function columnsCell(entry, before) {
+  if (!entry.op) return eventCell(entry);
   const cell = make("td", "columns");
   const row = entry.row ?? (entry.op === "delete" ? entry.old : null) ?? {};
   const names = Object.keys(row).filter((name) => entry.op !== "insert" || row[name] !== null);
@@ -239,9 +289,9 @@ function columnsCell(entry, before) {
 
 function rowElement({ entry, before }, below) {
   const row = make("tr");
-  row.dataset.op = entry.op;
+  row.dataset.op = kindOf(entry);
   row.dataset.table = nameOf(entry);
-  row.dataset.lsn = entry.lsn;
+  row.dataset.lsn = entry.lsn ?? entry.to_lsn;
   const same = below && below.dataset.lsn === entry.lsn;
   if (same) { // the newest row of a transaction bears its time and xid
     below.classList.add("same");
@@ -251,7 +301,7 @@ function rowElement({ entry, before }, below) {
   const clock = time ? time.toLocaleTimeString([], { hour12: false }) + "."
     + String(time.getMilliseconds()).padStart(3, "0") : "";
   const key = Object.values(entry.key ?? {}).map((value) => short(value, 40)).join(", ");
-  row.append(make("td", "time", clock), make("td", "op", entry.op),
+  row.append(make("td", "time", clock), make("td", "op", labelOf(entry)),
     make("td", "table", entry.table ?? ""), make("td", "key", key), columnsCell(entry, before),
     make("td", "transaction", entry.xid ? `xid ${entry.xid}` : ""));
   row.onclick = () => show(entry);
@@ -280,7 +330,8 @@ function render() {
 }
 
 function show(entry) {
-  $("detail-title").textContent = `${entry.op} ${entry.table ?? ""} at ${entry.lsn}`;
+  $("detail-title").textContent = 
+    `${labelOf(entry)} ${entry.table ?? ""} at ${entry.lsn ?? entry.to_lsn}`;
   $("detail-json").textContent = JSON.stringify(entry, null, 2);
   $("detail").showModal();
 }
