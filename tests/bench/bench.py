@@ -1,6 +1,7 @@
 """Measures rowcast on this machine and prints a table with the goals beside it.
 
-    tests/bench/run [--runs 3] [--only drain,memory,start,latency,fanout,kafka] [--small]
+    tests/bench/run [--runs 3] [--only drain,streaming,snapshot,binary,memory,start,latency,
+                     fanout,kafka] [--small]
 
 Every drain runs rowcast and pg_recvlogical in turn against the same server and the same WAL, each
 from a slot made before the load; what counts is the ratio of the medians. rowcast's clock runs from
@@ -13,6 +14,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -24,9 +26,8 @@ from lib.kafka import Kafka
 from lib.postgres import Postgres, lsn_text
 from lib.process import Process
 from lib.wait import free_port, wait_for
+from source import ROWS, SourceBench, recvlogical
 
-ROWS = """insert into bench select n, n % 1000, 'customer ' || n % 977, repeat(md5(n::text), 3),
-  now(), (n % 100000) / 100.0 from generate_series(1, {n}) n"""
 ONE_BY_ONE = """do $$ begin for n in 1..{n} loop
   insert into bench values (n, n % 1000, 'customer ' || n % 977, repeat(md5(n::text), 3), now(),
     (n % 100000) / 100.0); commit; end loop; end $$"""
@@ -34,7 +35,7 @@ TABLE = """create table bench (id bigint primary key, kind int, name text, note 
   at timestamptz, amount numeric)"""
 
 
-class Bench:
+class Bench(SourceBench):
     def __init__(self, args):
         self.args = args
         self.rowcast = args.build / "cdc/command/rowcast"
@@ -92,6 +93,13 @@ class Bench:
         assert line == "ready\n", line + process.log_tail()
         return child
 
+    def metric(self, process, name):
+        """The sum of its values; None: there is none yet."""
+        text = urllib.request.urlopen(f"http://127.0.0.1:{process.port}/metrics",
+                                      timeout=5).read().decode()
+        found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.M)
+        return sum(map(float, found)) if found else None
+
     def result(self, child):
         out, _ = child.communicate(timeout=900)
         assert child.returncode == 0, f"subscribers ended with {child.returncode}: {out}"
@@ -109,16 +117,10 @@ class Bench:
 
     # ---- drains ----
 
-    def recvlogical(self, pg, slot, lsn, unix):
-        began = time.monotonic()
-        subprocess.run([pg.bin / "pg_recvlogical", "-d", pg.conninfo(unix=unix), "-S", slot,
-                        "--start", "-f", "/dev/null", "--no-loop", f"--endpos={lsn_text(lsn)}",
-                        "-o", "proto_version=1", "-o", "publication_names=bench"], check=True)
-        return time.monotonic() - began
-
-    def drain_once(self, pg, slot, changes, lsn, unix):
+    def drain_once(self, pg, slot, changes, lsn, unix, streaming=False):
         connection = pg.connect()
-        process, began = self.start(pg, slot, unix)
+        process, began = self.start(pg, slot, unix,
+                                    extra=("--streaming", "on" if streaming else "off"))
         self.ready(process)
         child = self.subscribe(process, 1, changes)
         self.result(child)
@@ -128,7 +130,7 @@ class Bench:
         process.stop()
         return end - began, cpu / changes * 1e6, peak / 2**20
 
-    def drain(self, name, load, changes, unix_goal, tcp_goal, cpu_goal):
+    def drain(self, name, load, changes, unix_goal, tcp_goal, cpu_goal, streaming=False):
         pg = self.server()
         pairs = [(f"{kind}_{unix:d}_{i}", kind, unix) for unix in (False, True)
                  for i in range(self.args.runs) for kind in ("recv", "rowcast")]
@@ -143,9 +145,10 @@ class Bench:
                 if over_unix != unix:
                     continue
                 if kind == "recv":
-                    recv.append(self.recvlogical(pg, slot, lsn, unix))
+                    recv.append(recvlogical(pg, slot, lsn, unix, streaming))
                 else:
-                    seconds, us, mib = self.drain_once(pg, slot, changes, lsn, unix)
+                    seconds, us, mib = self.drain_once(pg, slot, changes, lsn, unix,
+                                                        streaming)
                     mine.append(seconds), cpu.append(us), peak.append(mib)
                 pg.sql("select pg_drop_replication_slot(%s)", slot)
             a, b = statistics.median(mine), statistics.median(recv)
@@ -341,10 +344,11 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="a twentieth of the work: a try-out")
-    parser.add_argument("--only", default="drain,memory,start,latency,fanout,kafka")
+    parser.add_argument("--only", default="drain,streaming,snapshot,binary,memory,start,latency,fanout,kafka")
     args = parser.parse_args()
     bench = Bench(args)
-    parts = {"drain": bench.drains, "memory": bench.memory, "start": bench.starts,
+    parts = {"drain": bench.drains, "streaming": bench.streaming, "snapshot": bench.snapshot,
+             "binary": bench.binary, "memory": bench.memory, "start": bench.starts,
              "latency": bench.latency, "fanout": bench.fanout, "kafka": bench.kafka}
     for part in args.only.split(","):
         parts[part]()
