@@ -45,11 +45,23 @@ static const struct {
     const char *name;
     int exit_code;
 } classes[] = {
-    [ERR_NONE] = {"none", 0},           [ERR_RETRY] = {"retry", 3},
-    [ERR_USAGE] = {"usage", 2},         [ERR_SOURCE] = {"source", 3},
-    [ERR_SLOT_LOST] = {"slot_lost", 4}, [ERR_DATA] = {"data", 5},
-    [ERR_JOURNAL] = {"journal", 6},     [ERR_LISTEN] = {"listen", 7},
-    [ERR_KAFKA] = {"kafka", 8},         [ERR_INTERNAL] = {"internal", 1},
+    [ERR_NONE] = {"none", 0},
+    [ERR_RETRY] = {"retry", 3},
+    [ERR_USAGE] = {"usage", 2},
+    [ERR_SOURCE] = {"source", 3},
+    [ERR_SLOT_LOST] = {"slot_lost", 4},
+    [ERR_SLOT_INVALID] = {"slot_invalidated", 9},
+    [ERR_SLOT_CONSUMED] = {"slot_consumed", 10},
+    [ERR_PROMOTED] = {"promoted_without_slot", 11},
+    [ERR_RESTORED] = {"server_restored", 12},
+    [ERR_DIVERGED] = {"timeline_diverged", 13},
+    [ERR_OTHER_SYSTEM] = {"other_system", 14},
+    [ERR_DATA] = {"data", 5},
+    [ERR_JOURNAL] = {"journal", 6},
+    [ERR_IN_USE] = {"journal_in_use", 6},
+    [ERR_LISTEN] = {"listen", 7},
+    [ERR_KAFKA] = {"kafka", 8},
+    [ERR_INTERNAL] = {"internal", 1},
 };
 
 int err_exit_code(enum err_class class)

@@ -6,15 +6,24 @@
 
 enum err_class {
     ERR_NONE = 0,
-    ERR_RETRY,     // passes by itself: a lost connection, a slot in use, a full disk
-    ERR_USAGE,     // the command line or the configuration
-    ERR_SOURCE,    // the server refuses until somebody changes something there
-    ERR_SLOT_LOST, // continuity cannot be kept: slot lost, or consumed by somebody else
-    ERR_DATA,      // the same input fails again and again
-    ERR_JOURNAL,   // the journal directory: unwritable, corrupt, foreign, in use
-    ERR_LISTEN,    // the port is in use, or the address is not ours
-    ERR_KAFKA,     // Kafka refuses until somebody changes something there
-    ERR_INTERNAL,  // ours
+    ERR_RETRY,  // passes by itself: a lost connection, a slot in use, a full disk
+    ERR_USAGE,  // the command line or the configuration
+    ERR_SOURCE, // the server refuses until somebody changes something there
+    // Continuity cannot be kept:
+    ERR_SLOT_LOST,     // the slot, or what follows a position, is gone
+    ERR_SLOT_INVALID,  // the server has invalidated the slot
+    ERR_SLOT_CONSUMED, // somebody else consumed it
+    ERR_PROMOTED,      // the server was promoted without the slot
+    ERR_RESTORED,      // the server is an older copy: its WAL ends before what the journal has
+    ERR_DIVERGED,      // the server's timeline left the journal's before what that has
+    ERR_OTHER_SYSTEM,  // it is another server, or a database that was made anew
+
+    ERR_DATA,     // the same input fails again and again
+    ERR_JOURNAL,  // the journal directory: unwritable, corrupt, foreign
+    ERR_IN_USE,   // another process has it
+    ERR_LISTEN,   // the port is in use, or the address is not ours
+    ERR_KAFKA,    // Kafka refuses until somebody changes something there
+    ERR_INTERNAL, // ours
 };
 
 struct err {

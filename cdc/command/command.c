@@ -30,6 +30,7 @@ struct source_options command_source_options(const struct settings *s)
         .origin_none = s->origin == ORIGIN_NONE,
         .create = s->create,
         .snapshot = (enum snapshot_mode)s->snapshot,
+        .on_gap = (enum on_gap)s->on_gap,
         .snapshot_connections = s->snapshot_connections,
         .snapshot_rate = s->snapshot_rate,
         .batch_bytes = (size_t)s->batch_size,
@@ -55,6 +56,7 @@ struct kafka_options command_kafka_options(const struct settings *s)
         .partitions = (int)s->kafka_partitions,
         .replication_factor = (int)s->kafka_replication,
         .gate = s->kafka_gate,
+        .mark_gaps = s->on_gap == ON_GAP_MARK,
         .properties = s->kafka_properties.items,
         .property_count = s->kafka_properties.n,
     };

@@ -73,7 +73,7 @@ static const char exit_codes[] =
     "  1  internal error                      6  journal: unwritable, corrupt, foreign or in use\n"
     "  2  usage: command line or file         7  address or port to listen on\n"
     "  3  source: not reachable, or refuses   8  Kafka refuses\n"
-    "  4  slot lost: continuity is broken   130, 143  a second SIGINT, SIGTERM\n";
+    "  4, 9 to 14  continuity is broken     130, 143  a second SIGINT, SIGTERM\n";
 
 void help_overview(struct buf *out)
 {

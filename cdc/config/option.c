@@ -228,11 +228,12 @@ static bool from_valid(const char *text)
 #define SECOND   INT64_C(1000000)
 #define DAY      (86400 * SECOND)
 
-// The order of the choices is that of their enums.
+// The order of an option's choices is that of its enum.
 static const char *const origins[] = {"any", "none", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const snapshot_modes[] = {"never", "initial", "when_needed", NULL};
 static const char *const kafka_formats[] = {"protobuf", "json", NULL};
+static const char *const on_gaps[] = {"stop", "mark", NULL};
 
 #define SOURCE_COMMANDS  (COMMAND_RUN | COMMAND_CHECK | COMMAND_SCHEMA)
 #define CONTROL_COMMANDS (COMMAND_STATUS | COMMAND_ATTACH | COMMAND_DETACH | COMMAND_SNAPSHOT)
@@ -297,6 +298,12 @@ const struct option_info options[] = {
              "PostgreSQL 16 and newer."},
     {"Source", "create", "on|off", OPTION_BOOLEAN, KAFKA_COMMANDS, FIELD(create), .fallback = "on",
      .help = "Create the publication and the slot when they are missing."},
+    {"Source", "on-gap", "stop|mark", OPTION_ENUM, KAFKA_COMMANDS, FIELD(on_gap),
+     .fallback = "stop", .choices = on_gaps,
+     .help = "Where continuity is lost (slot lost, invalidated, consumed by somebody else; server "
+             "restored, promoted without the slot, or another one): stop ends the process with a "
+             "status of its own; mark tells the gap in the stream and goes on, with a new slot "
+             "where it must."},
     {"Source", "source-timeout", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(source_timeout_us),
      .fallback = "auto", .min = SECOND, .max = DAY, .none = "auto",
      .help = "A server that was asked for a word and says none for this long is given up, and "

@@ -61,7 +61,7 @@ static int take_lock(struct journal *j, struct err *e)
         if (n < 0)
             return err_errno(e, ERR_JOURNAL, "cannot lock %s", j->dir);
         pid[strcspn(pid, "\n")] = 0;
-        return err_set(e, ERR_JOURNAL,
+        return err_set(e, ERR_IN_USE,
                        "journal %s is in use by process %s: stop that one, or give this one "
                        "another directory",
                        j->dir, pid[0] ? pid : "(unknown)");

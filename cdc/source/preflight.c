@@ -111,6 +111,8 @@ static void report_slot(struct preflight *p)
     const char *name = p->o->slot;
     AUTO_FREE char *object = xasprintf("slot %s", name);
     struct err why;
+    if (p->history && (!p->slot.exists || p->slot.lost))
+        return;
     if (!p->slot.exists && p->o->create) {
         report(p, FINDING_OK, ERR_NONE, object, "does not exist, will be created", "");
     } else if (!p->slot.exists) {
@@ -125,6 +127,12 @@ static void report_slot(struct preflight *p)
             remedy += strlen("; remedy: ");
         }
         report(p, FINDING_FAIL, why.class, object, cause, remedy ? remedy : "");
+    } else if (p->slot.lost) {
+        AUTO_FREE char *cause = xasprintf("was invalidated by the server (%s)", p->slot.reason);
+        AUTO_FREE char *remedy = xasprintf("SELECT pg_drop_replication_slot('%s')", name);
+        bool mark = p->o->on_gap == ON_GAP_MARK;
+        report(p, mark ? FINDING_WARN : FINDING_FAIL, ERR_SLOT_INVALID, object, cause,
+               mark ? "it is made anew (on-gap is mark)" : remedy);
     } else {
         report(p, FINDING_OK, ERR_NONE, object,
                p->slot.active ? "exists, and is in use at the moment" : "exists", "");

@@ -12,6 +12,8 @@ struct preflight {
     const struct source_options *o;
     struct connection *sql;
     const struct catalog *catalog; // NULL: no journal is at hand
+    bool history;                  // the journal holds something: what became of the slot is told
+                                   // by history.h, not here
     // One finding: the object, what is (wrong) with it, and what mends it ("": nothing to mend).
     // class: what a FINDING_FAIL means to `run`.
     void (*report)(void *arg, enum finding level, enum err_class class, const char *object,

@@ -2,12 +2,18 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "source/history.h"
 #include "source/preflight.h"
 #include "source/snapshot/chunk_reader.h"
 
 #include <stdio.h>
 
 #define QUERY_US INT64_C(60000000)
+// A slot that another process has is looked at again after these pauses; our own former connection
+// may have it for a moment, which is not worth a word.
+#define BUSY_FIRST_US INT64_C(20000)
+#define BUSY_MAX_US   INT64_C(500000)
+#define BUSY_QUIET_US INT64_C(200000)
 
 struct session {
     const struct session_options *o;
@@ -15,12 +21,12 @@ struct session {
     struct connection *c; // the walsender
     struct err failure;   // the first failed finding
     bool failed;
-    uint64_t system_id;
-    uint32_t timeline;
-    bool skip;        // skip_to is still to be done
-    lsn_t server_lsn; // where the server's WAL ends
-    bool streaming;   // this connection sends transactions while they are open
-    bool binary;      // values are asked for in binary form
+    struct history history;
+    enum history_verdict verdict; // of find_start, then of slot_taken
+    struct err why;               // what it is about
+    bool skip;                    // skip_to is still to be done
+    bool streaming;               // this connection sends transactions while they are open
+    bool binary;                  // values are asked for in binary form
     struct ack ack;
     struct stream stream;
 };
@@ -44,6 +50,7 @@ static int preflight(struct session *s, struct err *e)
     s->preflight = (struct preflight){.o = s->o->source,
                                       .sql = lookup_connection(s->o->lookup),
                                       .catalog = journal_catalog(s->o->journal),
+                                      .history = journal_appended(s->o->journal) != 0,
                                       .report = on_finding,
                                       .as_text = relations_binary_given_up(s->o->relations),
                                       .arg = s};
@@ -95,93 +102,78 @@ static int check_pinned(struct session *s, struct err *e)
     return 0;
 }
 
-static int identify(struct session *s, struct err *e)
-{
-    AUTO_RESULT PGresult *r = NULL;
-    if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "IDENTIFY_SYSTEM") != 0)
-        return -1;
-    s->system_id = strtoull(result_text(r, 0, 0), NULL, 10);
-    s->timeline = result_u32(r, 0, 1);
-    s->server_lsn = result_lsn(r, 0, 2);
-    return 0;
-}
-
 // ---- does the history go on? ----
 
-// Where our timeline was left, by the history of the server's; 0: not in it.
-static int switch_point(struct session *s, uint32_t ours, lsn_t *ret_lsn, struct err *e)
+static int make_slot(struct session *s, struct err *e)
 {
-    AUTO_RESULT PGresult *r = NULL;
-    if (connection_query(s->c, clock_mono_us() + QUERY_US, &r, e, "TIMELINE_HISTORY %u",
-                         s->timeline) != 0)
+    const struct source_options *o = s->o->source;
+    struct slot *slot = &s->preflight.slot;
+    if (!o->create)
+        return err_set(e, ERR_SLOT_LOST,
+                       "slot %s: it is lost, and may not be made anew (--create off); remedy: "
+                       "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')",
+                       o->slot, o->slot);
+    if (slot->lost && slot_drop_lost(s->preflight.sql, o->slot, e) != 0)
         return -1;
-    lsn_t found = 0;
-    for (const char *line = result_text(r, 0, 1); *line;) {
-        unsigned parent, high, low;
-        if (sscanf(line, "%u %X/%X", &parent, &high, &low) == 3 && parent == ours)
-            found = (lsn_t)high << 32 | low;
-        line += strcspn(line, "\n");
-        line += *line == '\n';
-    }
-    *ret_lsn = found;
-    return 0;
+    if (slot_create(s->c, o->slot, e) != 0 || slot_read(s->preflight.sql, o->slot, slot, e) != 0)
+        return -1;
+    return slot_validate(slot, o->slot, s->preflight.database, e);
 }
 
-static int check_timeline(struct session *s, const struct journal_identity *id, lsn_t watermark,
-                          struct err *e)
+// What the journal's readers must be told, if anything; -1: not without the operator.
+static int compare(struct session *s, struct err *e)
 {
-    if (id->timeline == 0 || id->timeline == s->timeline)
+    if (history_compare(&s->history, s->o->journal, &s->verdict, &s->why, e) != 0)
+        return -1;
+    switch (s->verdict) {
+    case HISTORY_NEW:
+    case HISTORY_GOES_ON:
         return 0;
-    if (id->timeline > s->timeline)
-        return err_set(e, ERR_SLOT_LOST,
-                       "server: it is on timeline %u, the journal on %u: an older copy of the "
-                       "server; remedy: connect to the right server, or start with a new journal "
-                       "directory",
-                       s->timeline, id->timeline);
-    lsn_t left = 0;
-    if (switch_point(s, id->timeline, &left, e) != 0)
+    case HISTORY_FORGOTTEN:
+        return 0;
+    case HISTORY_GAP:
+    case HISTORY_BROKEN:
+    case HISTORY_UNTOLD:
+        if (s->o->source->on_gap == ON_GAP_MARK)
+            return 0;
+        break;
+    case HISTORY_WAITS:
+    case HISTORY_DIFFERS:
+        break;
+    }
+    *e = s->why;
+    return -1;
+}
+
+// Slot and journal fit each other, or the gap can be told; then the place to start at.
+static int find_start(struct session *s, lsn_t *ret_start, struct err *e)
+{
+    struct journal *j = s->o->journal;
+    const struct slot *slot = &s->preflight.slot;
+    s->history.standby = s->preflight.standby;
+    s->history.database_oid = s->preflight.database_oid;
+    s->history.database = s->preflight.database;
+    s->history.slot_name = s->o->source->slot;
+    s->history.slot = slot;
+    if (compare(s, e) != 0)
         return -1;
-    if (left == 0 || watermark > left)
-        return err_set(e, ERR_SLOT_LOST,
-                       "server: timeline %u left ours (%u) at %X/%X, but the journal goes up to "
-                       "%X/%X: transactions in it were lost in the failover; remedy: start with a "
-                       "new journal directory",
-                       s->timeline, id->timeline, LSN_ARG(left), LSN_ARG(watermark));
-    log_info("the server is on a new timeline that continues ours", "timeline=%u lsn=%X/%X",
-             s->timeline, LSN_ARG(left));
+    bool goes_on = s->verdict == HISTORY_NEW || s->verdict == HISTORY_GOES_ON;
+    struct journal_identity id = history_identity(&s->history);
+    if (goes_on && journal_claim(j, &id, e) != 0)
+        return -1;
+    if ((!slot->exists || slot->lost) && make_slot(s, e) != 0)
+        return -1;
+    *ret_start = slot->confirmed;
+    if (s->verdict == HISTORY_GOES_ON)
+        *ret_start = u64_max(journal_watermark(j), slot->confirmed);
     return 0;
 }
 
-static int check_history(struct session *s, lsn_t watermark, struct err *e)
+static int prepare_snapshot(struct session *s, bool fresh, struct err *e)
 {
-    const char *slot = s->o->source->slot;
-    if (!s->preflight.slot.exists)
-        return err_set(e, ERR_SLOT_LOST,
-                       "slot %s: it does not exist any more, but the journal has its changes up to "
-                       "%X/%X; what came after is lost; remedy: start with a new journal directory",
-                       slot, LSN_ARG(watermark));
-    if (s->preflight.slot.confirmed > watermark)
-        return err_set(e, ERR_SLOT_LOST,
-                       "slot %s: gap: it stands at %X/%X, the journal ends at %X/%X: somebody else "
-                       "consumed what lies between; remedy: start with a new journal directory, "
-                       "and give this slot no other reader",
-                       slot, LSN_ARG(s->preflight.slot.confirmed), LSN_ARG(watermark));
-    if (watermark > s->server_lsn)
-        return err_set(e, ERR_SLOT_LOST,
-                       "server: its WAL ends at %X/%X, the journal at %X/%X: it was restored from "
-                       "a backup, or is another copy; remedy: connect to the right server, or "
-                       "start with a new journal directory",
-                       LSN_ARG(s->server_lsn), LSN_ARG(watermark));
-    return 0;
-}
-
-static int claim(struct session *s, struct journal_identity id, struct err *e)
-{
-    id.system_id = s->system_id;
-    id.database_oid = s->preflight.database_oid;
-    id.timeline = s->timeline;
-    snprintf(id.name, sizeof id.name, "%s", s->o->source->slot);
-    return journal_claim(s->o->journal, &id, e);
+    struct journal_identity id = {0};
+    (void)journal_identity(s->o->journal, &id);
+    return snapshot_prepare(s->o->snapshot, fresh, id.generation, e);
 }
 
 static void first_progress(struct session *s)
@@ -192,32 +184,70 @@ static void first_progress(struct session *s)
     batch_builder_free(bb);
 }
 
-// Slot and journal fit each other; then the place to start at.
-static int find_start(struct session *s, lsn_t *ret_start, struct err *e)
+// Once it streams the slot is ours and stands still; until then another reader may have moved it.
+static int slot_taken(struct session *s, lsn_t *start, struct err *e)
 {
     struct journal *j = s->o->journal;
-    struct journal_identity id = {0};
-    bool old = journal_identity(j, &id);
-    lsn_t watermark = journal_appended(j);
-    if (old && watermark) {
-        // Another system's LSNs say nothing about ours: claiming refuses it first.
-        if (id.system_id == s->system_id &&
-            (check_timeline(s, &id, watermark, e) != 0 || check_history(s, watermark, e) != 0))
-            return -1;
-        if (claim(s, id, e) != 0)
-            return -1;
-        *ret_start = u64_max(journal_watermark(j), s->preflight.slot.confirmed);
-        return 0;
-    }
-    if (claim(s, id, e) != 0)
+    struct lookup *l = s->o->lookup; // its connection may be another one by now
+    if (lookup_connect(l, e) != 0 ||
+        slot_read(lookup_connection(l), s->o->source->slot, &s->preflight.slot, e) != 0)
         return -1;
-    if (!s->preflight.slot.exists) {
-        if (slot_create(s->c, s->o->source->slot, e) != 0 ||
-            slot_read(s->preflight.sql, s->o->source->slot, &s->preflight.slot, e) != 0 ||
-            slot_validate(&s->preflight.slot, s->o->source->slot, s->preflight.database, e) != 0)
+    *start = u64_max(*start, s->preflight.slot.confirmed);
+    bool fresh = s->verdict == HISTORY_NEW;
+    if (s->verdict == HISTORY_GOES_ON && compare(s, e) != 0)
+        return -1;
+    if (history_declare(&s->history, j, s->verdict, &s->why, *start, e) != 0 ||
+        prepare_snapshot(s, fresh, e) != 0)
+        return -1;
+    if (fresh)
+        first_progress(s);
+    return 0;
+}
+
+// ---- waiting for the slot ----
+
+static void say_busy(struct session *s)
+{
+    const struct slot *slot = &s->preflight.slot;
+    const char *name = s->o->source->slot;
+    lsn_t had = journal_appended(s->o->journal);
+    char text[160];
+    snprintf(text, sizeof text, "slot %s is in use by process %d; waiting until it is free", name,
+             slot->pid);
+    log_warn("standing by", "slot=%s cause=%s", name, log_quote(text));
+    if (had && slot->confirmed > had && s->o->source->on_gap == ON_GAP_STOP)
+        log_warn("this journal lacks what the other reader of the slot had: taking over would end "
+                 "this process; set on-gap = mark to tell the gap instead, or share the other's "
+                 "journal",
+                 "slot=%s slot_lsn=%X/%X journal_lsn=%X/%X", name, LSN_ARG(slot->confirmed),
+                 LSN_ARG(had));
+    int64_t since;
+    char before[160];
+    enum health_state state = health_get(s->o->health, &since, before, sizeof before);
+    health_set(s->o->health, state == HEALTH_LIVE ? HEALTH_STALE : state, text);
+}
+
+// Another process has it: its row is looked at until it has not, which costs the server little.
+// ret_waited: what the preflight learned is of before.
+static int wait_for_slot(struct session *s, bool *ret_waited, struct err *e)
+{
+    int64_t pause = BUSY_FIRST_US, began = clock_mono_us();
+    bool said = false;
+    *ret_waited = false;
+    while (s->preflight.slot.active) {
+        *ret_waited = true;
+        if (!said && clock_mono_us() >= began + BUSY_QUIET_US) {
+            say_busy(s);
+            said = true;
+        }
+        if (waiter_wait(s->o->waiter, -1, 0, clock_mono_us() + pause) == WAIT_STOPPED)
+            return err_set(e, ERR_RETRY, "%s", "");
+        pause = pause * 2 < BUSY_MAX_US ? pause * 2 : BUSY_MAX_US;
+        if (slot_read(s->preflight.sql, s->o->source->slot, &s->preflight.slot, e) != 0)
             return -1;
     }
-    *ret_start = s->preflight.slot.confirmed;
+    if (said)
+        log_info("the slot is free: taking over", "slot=%s", s->o->source->slot);
     return 0;
 }
 
@@ -272,31 +302,6 @@ static int start(struct session *s, lsn_t from, struct err *e)
     return 0;
 }
 
-// Once it streams the slot is ours and stands still; until then another reader may have moved it.
-static int prepare_snapshot(struct session *s, bool fresh, struct err *e)
-{
-    struct journal_identity id = {0};
-    (void)journal_identity(s->o->journal, &id);
-    return snapshot_prepare(s->o->snapshot, fresh, id.generation, e);
-}
-
-static int slot_taken(struct session *s, lsn_t *start, struct err *e)
-{
-    lsn_t watermark = journal_appended(s->o->journal);
-    struct lookup *l = s->o->lookup; // its connection may be another one by now
-    if (lookup_connect(l, e) != 0 ||
-        slot_read(lookup_connection(l), s->o->source->slot, &s->preflight.slot, e) != 0)
-        return -1;
-    if (watermark && check_history(s, watermark, e) != 0)
-        return -1;
-    if (prepare_snapshot(s, !watermark, e) != 0)
-        return -1;
-    if (!watermark)
-        first_progress(s);
-    *start = u64_max(*start, s->preflight.slot.confirmed);
-    return 0;
-}
-
 // ---- giving up what cannot be decoded ----
 
 // Decides, before the stream starts, whether skip_to is still to be done: then *start is moved.
@@ -306,11 +311,11 @@ static int skip_plan(struct session *s, lsn_t *start, struct err *e)
     s->skip = false;
     if (o->skip_to == 0)
         return 0;
-    if (o->skip_to > s->server_lsn)
+    if (o->skip_to > s->history.end)
         return err_set(e, ERR_USAGE,
                        "skip-to %X/%X: the server's WAL ends at %X/%X; remedy: give a position "
                        "that it has written",
-                       LSN_ARG(o->skip_to), LSN_ARG(s->server_lsn));
+                       LSN_ARG(o->skip_to), LSN_ARG(s->history.end));
     if (o->skip_to <= u64_max(*start, journal_appended(s->o->journal))) {
         if (!s->o->quiet)
             log_info("skip-to is behind us already, nothing is skipped", "slot=%s skip_to=%X/%X",
@@ -343,7 +348,7 @@ static void look_at_gathered(struct session *s)
 {
     int64_t gathered;
     enum detach_finding found =
-        detach_attached(s->o->detach, s->server_lsn, s->o->on_demand, clock_mono_us(), &gathered);
+        detach_attached(s->o->detach, s->history.end, s->o->on_demand, clock_mono_us(), &gathered);
     if (found == DETACH_FINE)
         return;
     log_warn("more WAL had gathered than idle-wal-budget allows", "slot=%s bytes=%lld then=%s",
@@ -378,7 +383,8 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
     log_info("streaming",
              "slot=%s lsn=%X/%X server=%d.%d timeline=%u open-transactions=%s values=%s",
              s->stream.slot, LSN_ARG(from), s->c->version / 10000, s->c->version % 10000,
-             s->timeline, s->streaming ? "streamed" : "held-back", s->binary ? "binary" : "text");
+             s->history.timeline, s->streaming ? "streamed" : "held-back",
+             s->binary ? "binary" : "text");
     health_set(s->o->health, HEALTH_LIVE, "streaming");
     s->o->waiter->tick = tick;
     s->o->waiter->arg = s;
@@ -428,16 +434,19 @@ static int session_body(struct session *s, struct session_end *end, struct err *
     if (lookup_connect(s->o->lookup, e) != 0)
         return -1;
     end->refused = false;
+    bool waited;
     if (preflight(s, e) != 0)
         return -1;
     end->checked = true;
+    if (wait_for_slot(s, &waited, e) != 0 || (waited && preflight(s, e) != 0))
+        return -1;
     end->refused = true;
     if (connect_stream(s, e) != 0)
         return -1;
     end->refused = false;
     lookup_follow(s->o->lookup, s->c);
-    if (check_pinned(s, e) != 0 || identify(s, e) != 0 || find_start(s, &from, e) != 0 ||
-        skip_plan(s, &from, e) != 0)
+    if (check_pinned(s, e) != 0 || history_read(s->c, &s->history, e) != 0 ||
+        find_start(s, &from, e) != 0 || skip_plan(s, &from, e) != 0)
         return -1;
     choose_form(s);
     // Before anything is read: numbers come from attnums, which renaming does not change.

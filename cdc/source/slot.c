@@ -20,9 +20,13 @@ int slot_read(struct connection *sql, const char *name, struct slot *ret_slot, s
     if (connection_query(sql, clock_mono_us() + 30000000, &r, e,
                          "select slot_type = 'logical', plugin, database, temporary, active,"
                          " coalesce(to_jsonb(s)->>'two_phase', 'f') in ('true', 't'),"
-                         " coalesce(to_jsonb(s)->>'synced', 'f') in ('true', 't'), restart_lsn,"
+                         // On a promoted server the flag is a leftover without a meaning.
+                         " coalesce(to_jsonb(s)->>'synced', 'f') in ('true', 't') and"
+                         " pg_is_in_recovery(), restart_lsn,"
                          " confirmed_flush_lsn, coalesce(to_jsonb(s)->>'wal_status', ''),"
-                         " coalesce(to_jsonb(s)->>'invalidation_reason', '')"
+                         " coalesce(to_jsonb(s)->>'invalidation_reason', ''),"
+                         " coalesce(active_pid, 0),"
+                         " coalesce(to_jsonb(s)->>'failover', 'f') in ('true', 't')"
                          " from pg_replication_slots s where slot_name = '%s'",
                          name) != 0)
         return -1;
@@ -40,6 +44,8 @@ int slot_read(struct connection *sql, const char *name, struct slot *ret_slot, s
         const char *reason = result_text(r, 0, 10);
         s.lost = strcmp(result_text(r, 0, 9), "lost") == 0 || *reason;
         bool removed = !*reason || strcmp(reason, "wal_removed") == 0;
+        s.pid = (int)result_u32(r, 0, 11);
+        s.failover = result_bool(r, 0, 12);
         snprintf(s.reason, sizeof s.reason, "%s",
                  removed ? "wal_removed: it lagged by more than max_slot_wal_keep_size" : reason);
     }
@@ -67,21 +73,36 @@ int slot_validate(const struct slot *s, const char *name, const char *database, 
                        "slot",
                        name);
     if (s->synced)
-        return err_set(e, ERR_SOURCE,
+        return err_set(e, ERR_RETRY,
                        "slot %s: it is synchronized from a primary and cannot be read before this "
-                       "standby is promoted; remedy: connect to the primary",
+                       "standby is promoted; remedy: connect to the primary; waiting until it is",
                        name);
     if (s->two_phase)
         return err_set(e, ERR_SOURCE,
                        "slot %s: it has two_phase set, which would send prepared transactions "
                        "before their commit; remedy: name another slot",
                        name);
-    if (s->lost)
-        return err_set(e, ERR_SLOT_LOST,
-                       "slot %s: the server has invalidated it (%s): changes since %X/%X are lost; "
-                       "remedy: SELECT pg_drop_replication_slot('%s'), then start with a new "
-                       "journal directory",
-                       name, s->reason, LSN_ARG(s->confirmed), name);
+    return 0;
+}
+
+void slot_why_lost(const struct slot *s, const char *name, struct err *ret_why)
+{
+    err_set(ret_why, ERR_SLOT_INVALID,
+            "slot %s: the server has invalidated it (%s): changes since %X/%X are lost; remedy: go "
+            "on with a gap that is told in the stream (--on-gap mark); or SELECT "
+            "pg_drop_replication_slot('%s'), then start with a new journal directory",
+            name, s->reason, LSN_ARG(s->confirmed), name);
+}
+
+int slot_drop_lost(struct connection *sql, const char *name, struct err *e)
+{
+    AUTO_RESULT PGresult *r = NULL;
+    if (connection_query(sql, clock_mono_us() + 30000000, &r, e,
+                         "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+                         " where slot_name = '%s'",
+                         name) != 0)
+        return err_wrap(e, "slot %s cannot be dropped: ", name);
+    log_warn("dropped the slot that the server had invalidated", "slot=%s", name);
     return 0;
 }
 

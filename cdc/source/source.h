@@ -12,6 +12,7 @@ enum snapshot_mode {
     SNAPSHOT_MODE_INITIAL,     // of every wanted table, when the journal is new; of later ones too
     SNAPSHOT_MODE_WHEN_NEEDED, // and again when continuity was broken
 };
+enum on_gap { ON_GAP_STOP, ON_GAP_MARK };
 
 struct source_options {
     const char *conninfo;      // a connection string or URL, as the user gave it
@@ -36,6 +37,7 @@ struct source_options {
     uint64_t spool_bytes;   // limit of that folder (0: unlimited)
     bool create;            // create publication and slot when missing
     enum snapshot_mode snapshot;
+    enum on_gap on_gap;           // what is done where continuity is lost
     int64_t snapshot_connections; // that read existing rows
     int64_t snapshot_rate;        // bytes of existing rows a second, of all of them; 0: no limit
     size_t batch_bytes;

@@ -183,7 +183,7 @@ def test_the_slot_consumed_by_somebody_else_is_a_gap(pg, make_rowcast):
     pg.sql("insert into t1 values (2)")
     pg.sql("select pg_replication_slot_advance('rowcast', pg_current_wal_lsn())")
     rc.start(ready=False)
-    assert rc.wait_exit() == 4
+    assert rc.wait_exit() == 10
     assert rc.log_contains("slot rowcast: gap: it stands at .*, the journal ends at ")
 
 

@@ -66,16 +66,23 @@ class Postgres:
         pg.destroy()
 
     version: 10 to 18; 15 is Debian's own. conf: settings over CONF. hba: lines of pg_hba.conf that
-    come before "everybody may do everything" (user postgres needs no password)."""
+    come before "everybody may do everything" (user postgres needs no password). own_system: with
+    a system id of its own; else all servers of a version have the same."""
 
-    def __init__(self, version=DEBIAN, conf=None, hba=()):
+    def __init__(self, version=DEBIAN, conf=None, hba=(), own_system=False):
         self.version = version
         self.dir = paths.scratch(f"pg{version}")
         self.data = self.dir / "data"
         self.port = free_port()
         self.socket_dir = self.dir
         self.bin = bin_dir(version)
-        subprocess.run(["cp", "-a", "--reflink=auto", _template(version), self.data], check=True)
+        if own_system:
+            self.data.mkdir()
+            _give_to_user(self.dir)
+            _initdb(self.bin, self.data)
+        else:
+            subprocess.run(["cp", "-a", "--reflink=auto", _template(version), self.data],
+                           check=True)
         _give_to_user(self.dir)
         self.configure({**CONF, "port": self.port, "unix_socket_directories": self.socket_dir,
                         **(conf or {})})
@@ -131,18 +138,32 @@ class Postgres:
     def reload(self):
         self.process.send(signal.SIGHUP)
 
-    def standby(self):
-        """A hot standby of this server, running; made from its files while it is stopped."""
+    def copy(self, conf=None, signal=None, slots=True):
+        """A copy of this server's files, made while it is stopped; not running. signal: the file
+        that makes it recover (standby.signal, recovery.signal). slots=False leaves its replication
+        slots out, as pg_basebackup does."""
         other = Postgres(self.version)
         shutil.rmtree(other.data)
         self.stop()
         subprocess.run(["cp", "-a", "--reflink=auto", self.data, other.data], check=True)
-        (other.data / "standby.signal").touch()
+        for slot in [] if slots else (other.data / "pg_replslot").iterdir():
+            shutil.rmtree(slot)
+        if signal:
+            (other.data / signal).touch()
         other.configure({"port": other.port, "unix_socket_directories": other.socket_dir,
-                         "primary_conninfo": self.conninfo(), "hot_standby_feedback": "on"})
+                         **(conf or {})})
         _give_to_user(other.dir)
         self.start()
-        return other.start()
+        return other
+
+    def standby(self, conf=None, slots=True):
+        """A hot standby of this server, running; made from its files while it is stopped."""
+        return self.copy({"primary_conninfo": self.conninfo(), "hot_standby_feedback": "on",
+                          **(conf or {})}, "standby.signal", slots).start()
+
+    def promote(self):
+        """Makes a standby a primary; returns when it is one."""
+        assert self.value("select pg_promote(true, 60)"), self.process.log_tail()
 
     def destroy(self):
         """Stops it and removes its files, except the log."""
@@ -235,6 +256,14 @@ def _give_to_user(path):
             os.chown(p, owner.pw_uid, owner.pw_gid)
 
 
+def _initdb(programs, data):
+    subprocess.run(
+        process.as_user(USER if os.getuid() == 0 else None,
+                        [programs / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8",
+                         "--locale=C.UTF-8", "--no-sync"]),
+        check=True, stdout=subprocess.DEVNULL)
+
+
 def _template(version):
     """A data directory as initdb makes it, kept in the cache: copying is much faster."""
     templates = paths.CACHE / "templates"
@@ -251,11 +280,7 @@ def _template(version):
             new.mkdir()
             if os.getuid() == 0:
                 shutil.chown(new, USER)
-            subprocess.run(
-                process.as_user(USER if os.getuid() == 0 else None,
-                                [programs / "initdb", "-D", new / "data", "-U", USER, "-A", "trust",
-                                 "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]),
-                check=True, stdout=subprocess.DEVNULL)
+            _initdb(programs, new / "data")
             (new / "data").rename(template)
             new.rmdir()
     return template

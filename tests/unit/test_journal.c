@@ -323,7 +323,7 @@ static void a_second_open_is_refused(void **state)
     struct err e;
     char pid[32];
     assert_int_equal(journal_open(small_options(f), &second, &e), -1);
-    assert_int_equal(e.class, ERR_JOURNAL);
+    assert_int_equal(e.class, ERR_IN_USE);
     snprintf(pid, sizeof pid, "process %d", (int)getpid());
     assert_non_null(strstr(e.text, pid));
 }
