@@ -115,11 +115,23 @@ static void ended(struct transaction *t, lsn_t end_lsn)
         transaction_snapshot(t, end_lsn);
 }
 
+// The order that everything behind us relies on is not taken on trust.
+static int check_order(struct transaction *t, lsn_t lsn, struct err *e)
+{
+    if (unlikely(lsn <= t->newest || lsn < t->newest_end))
+        return err_set(e, ERR_DATA, "transaction %X/%X came behind %X/%X, against the order of WAL",
+                       LSN_ARG(lsn), LSN_ARG(t->newest));
+    t->newest = lsn;
+    return 0;
+}
+
 int transaction_begin(struct transaction *t, const struct pgoutput_message *m, struct err *e)
 {
     if (t->open)
         return err_set(e, ERR_DATA, "transaction %X/%X begins inside of %X/%X", LSN_ARG(m->txn.lsn),
                        LSN_ARG(t->begin.lsn));
+    if (check_order(t, m->txn.lsn, e) != 0)
+        return -1;
     t->open = true;
     t->begun = t->appended = false;
     if (t->o.snapshot)
@@ -138,6 +150,7 @@ int transaction_begin(struct transaction *t, const struct pgoutput_message *m, s
 
 int transaction_end(struct transaction *t, lsn_t end_lsn, struct err *e)
 {
+    t->newest_end = end_lsn;
     if (t->dropped) {
         t->open = false;
         metric_add(t->dropped_count, 1);
@@ -168,12 +181,15 @@ static int on_single_message(struct transaction *t, const struct pgoutput_messag
         ack_end(t->ack, lsn, true);
         return 0;
     }
+    if (check_order(t, lsn - 1, e) != 0)
+        return -1;
     transaction_passed(t, lsn - 1);
     t->begin = (struct begin){.lsn = lsn - 1, .commit_time_us = send_time + PG_EPOCH_US};
     buf_clear(&t->origin);
     t->open = true;
     if (transaction_logical_message(t, m, e) != 0)
         return -1;
+    t->newest_end = lsn;
     ended(t, lsn);
     return 0;
 }

@@ -6,6 +6,7 @@ void transaction_start(struct transaction *t, struct ack *ack)
 {
     t->ack = ack;
     t->wire.in_segment = false;
+    t->newest = t->newest_end = 0;
     t->drop_below = journal_appended(t->o.journal);
     journal_untell(t->o.journal);
     if (t->cut_state == CUT_AGAIN)

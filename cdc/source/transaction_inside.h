@@ -23,6 +23,8 @@ struct transaction {
     struct batch_builder *builder;
     struct pgoutput wire;
     lsn_t drop_below; // commits before this are in the journal
+    lsn_t newest;     // commit that this connection sent
+    lsn_t newest_end; // where its record ends
 
     bool open;     // between Begin and Commit
     bool dropped;  // the open one is in the journal already

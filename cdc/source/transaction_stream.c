@@ -105,8 +105,6 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
     uint32_t subxid = spool_xid(s), arrival = 0;
     switch (kind) {
     case PGOUTPUT_STREAM_STOP:
-        t->stream.segment = NULL;
-        break;
     case PGOUTPUT_ORIGIN:
         break;
     case PGOUTPUT_RELATION:
@@ -133,6 +131,7 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
     if (unlikely(r.failed || (kind == PGOUTPUT_STREAM_STOP && reader_left(&r))))
         return err_set(e, ERR_DATA, "malformed pgoutput message '%c' (%zu bytes)", kind, payload.n);
     if (unlikely(kind == PGOUTPUT_STREAM_STOP)) {
+        t->stream.segment = NULL;
         t->wire.in_segment = false;
         return 0;
     }
