@@ -41,7 +41,7 @@ struct settings {
     int64_t source_timeout_us;                               // 0: the server's
     int64_t warn_retained_wal, warn_safe_wal, warn_xmin_age; // 0: no such warning
     char *skip_to;                                           // an LSN, or NULL
-    int snapshot; // enum snapshot_mode
+    int snapshot;                                            // enum snapshot_mode
     int64_t snapshot_connections;
     int64_t snapshot_rate;
     int64_t batch_size;
