@@ -260,14 +260,15 @@ const struct option_info options[] = {
      FIELD(tables), .separator = ',', .accepts = "globs over table names, such as shop.*",
      .example = "public.*",
      .help = "Only these tables; several may be given. A glob stands for the name as SQL quotes "
-             "it, schema.table; without a dot for one in schema public. Default: all that the "
+             "it, schema.table; without a dot for one in schema public. A table that is renamed "
+             "stays wanted by the name that it had when it was first seen. Default: all that the "
              "publications have."},
     {"Source", "exclude-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(exclude_columns),
      .separator = ',', .accepts = "globs over schema.table.column",
      .example = "public.users.password*",
      .help = "Columns that are never stored nor sent: globs over schema.table.column. For a "
-             "partition the name of its table at the top counts too, and a column that is renamed "
-             "stays excluded. One that matches no column is refused."},
+             "partition the name of its table at the top counts too, and a column or table that is "
+             "renamed stays excluded. One that matches no column is refused."},
     {"Source", "mask-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(mask_columns),
      .separator = ',', .accepts = "globs over schema.table.column", .example = "public.users.email",
      .help = "Columns whose values are replaced by **** before anything is stored; globs and "

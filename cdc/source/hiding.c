@@ -36,6 +36,7 @@ static bool any_matches(const struct hiding *h, char *const *globs, size_t n, co
     for (size_t i = 0; i < n; i++) {
         if (hiding_glob_matches(globs[i], h->table, column) ||
             (h->root && hiding_glob_matches(globs[i], h->root, column)) ||
+            (h->first && hiding_glob_matches(globs[i], h->first, column)) ||
             (h->unknown && !key && last_part_matches(globs[i], column)))
             return true;
     }

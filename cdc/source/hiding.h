@@ -1,6 +1,7 @@
 // Which columns are excluded or masked. A glob over schema.table.column holds under the table's
-// name and under that of its root; and for a column that was renamed since, under the name that it
-// had when a glob took it: that is remembered with the relation version. Pure.
+// name, of now and when it was first seen, and under that of its root; and for a column that was
+// renamed since, under the name that it had when a glob took it: that is remembered with the
+// relation version. Pure.
 //
 // In doubt a column is hidden: one that may be a hidden one under a new name, and one of a table
 // whose root nobody can tell any more, when the last part of a glob matches it.
@@ -14,6 +15,7 @@ enum hide { HIDE_NOT, HIDE_MASK, HIDE_EXCLUDE };
 struct hiding { // of a table
     const struct source_options *o;
     const char *table, *root;      // quoted; root: or NULL
+    const char *first;             // the table's name when it was first seen; or NULL
     bool unknown;                  // whether it has a root
     const struct relation *latest; // its latest version, of the same OID; or NULL
 };

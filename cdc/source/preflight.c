@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "source/binary_columns.h"
 #include "source/hiding.h"
+#include "source/table_names.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
@@ -147,11 +148,14 @@ static void put_globs(const struct preflight *p, struct buf *out)
         buf_printf(out, "%s%s", i ? ", " : "", p->o->tables[i]);
 }
 
-static bool glob_matches(const char *glob, const struct table_list *l)
+static bool glob_matches(const char *glob, const struct table_list *l,
+                         const struct table_names *names)
 {
     for (size_t i = 0; i < l->n; i++) {
         const struct published_table *t = &l->tables[i];
-        if (table_match(glob, t->table) || (t->root && table_match(glob, t->root)))
+        const char *first = table_names_first(names, t->oid);
+        if (table_match(glob, t->table) || (t->root && table_match(glob, t->root)) ||
+            (first && table_match(glob, first)))
             return true;
     }
     return false;
@@ -161,12 +165,26 @@ static bool glob_matches(const char *glob, const struct table_list *l)
 static void report_idle_globs(struct preflight *p, const struct table_list *l, const char *cause,
                               const char *remedy)
 {
+    struct table_names *names = table_names_new(p->o, p->catalog);
     for (size_t i = 0; i < p->o->table_count; i++) {
-        if (glob_matches(p->o->tables[i], l))
+        if (glob_matches(p->o->tables[i], l, names))
             continue;
         AUTO_FREE char *object = xasprintf("table glob %s", p->o->tables[i]);
         report(p, FINDING_WARN, ERR_NONE, object, cause, remedy);
     }
+    table_names_free(names);
+}
+
+// How many of them are wanted, also by names that they had.
+static size_t count_wanted(const struct preflight *p, const struct table_list *l)
+{
+    size_t n = 0;
+    struct table_names *names = table_names_new(p->o, p->catalog);
+    for (size_t i = 0; i < l->n; i++)
+        n += table_names_want(names, l->tables[i].oid, l->tables[i].table) ||
+             source_wants(p->o, l->tables[i].table, l->tables[i].root);
+    table_names_free(names);
+    return n;
 }
 
 static void report_left_out(struct preflight *p, const char *name, const char *tables)
@@ -269,9 +287,7 @@ static int check_missing(struct preflight *p, const char *missing, struct err *e
 
 static void report_globs(struct preflight *p, const struct table_list *l)
 {
-    size_t matching = 0;
-    for (size_t i = 0; i < l->n; i++)
-        matching += source_wants(p->o, l->tables[i].table, l->tables[i].root);
+    size_t matching = count_wanted(p, l);
     AUTO_FREE char *all = xasprintf("%zu of %zu published tables are wanted", matching, l->n);
     if (l->n == 0) {
         report(p, FINDING_FAIL, ERR_SOURCE, "publications", "have no tables",

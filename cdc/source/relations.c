@@ -4,6 +4,7 @@
 #include "source/hiding.h"
 #include "source/publication.h"
 #include "source/relation_map.h"
+#include "source/table_names.h"
 
 #include <poll.h>
 
@@ -14,8 +15,8 @@ struct relations {
     struct binary binary; // version 0: values come as text
     bool binary_given_up;
     struct relation_map map;
-    struct named *roots;  // of partitions; kept over connections, and with the relation versions
-    struct pgoutput wire; // scratch for decoding a kept message again
+    struct table_names *names;               // kept over connections
+    struct pgoutput wire;                    // scratch for decoding a kept message again
     struct seen_column columns[COLUMNS_MAX]; // scratch
     char *type_texts[COLUMNS_MAX];
     const struct pgoutput_column *source[COLUMNS_MAX]; // of columns[i]
@@ -25,23 +26,6 @@ struct relations {
 };
 
 // ---- what was said ----
-
-// The catalog of now must not decide about WAL of then: a partition that was detached or dropped
-// stays one of the table that made it wanted.
-static void remember_root(struct relations *rs, uint32_t oid, const char *root)
-{
-    const struct source_options *o = rs->o.source;
-    const struct named *old = named_find(rs->roots, oid);
-    bool stays = old && o->table_count && source_wants(o, old->text, NULL);
-    if (root && !stays)
-        named_set(&rs->roots, oid, root, 0);
-}
-
-static const char *root_of(struct relations *rs, uint32_t oid)
-{
-    const struct named *n = named_find(rs->roots, oid);
-    return n ? n->text : NULL;
-}
 
 static const struct type *find_type(void *arg, uint32_t oid)
 {
@@ -60,10 +44,7 @@ struct relations *relations_new(const struct relations_options *o)
 {
     struct relations *rs = xcalloc(1, sizeof *rs);
     rs->o = *o;
-    for (uint32_t id = 1; id <= catalog_count(o->catalog); id++) {
-        const struct relation *r = catalog_get(o->catalog, id);
-        remember_root(rs, r->oid, r->root);
-    }
+    rs->names = table_names_new(o->source, o->catalog);
     return rs;
 }
 
@@ -72,7 +53,7 @@ void relations_free(struct relations *rs)
     if (!rs)
         return;
     relations_clear(rs);
-    named_clear(&rs->roots);
+    table_names_free(rs->names);
     for (size_t i = 0; i < COLUMNS_MAX; i++)
         free(rs->type_texts[i]);
     free(rs);
@@ -285,6 +266,16 @@ static int check_keys(struct relations *rs, const struct pgoutput_relation *r, c
 
 // ---- relation versions ----
 
+// Takes a version over.
+static int add(struct relations *rs, struct relation *r, struct err *e)
+{
+    if (rs->o.add(rs->o.arg, r, e) != 0)
+        return -1;
+    CHECK(catalog_get(rs->o.catalog, r->id) == r);
+    table_names_take(rs->names, r);
+    return 0;
+}
+
 // The version that the n columns at hand are: the latest one if it is the same, else a new one.
 static int make_version(struct relations *rs, const struct pgoutput_relation *r, const char *table,
                         size_t n, const struct relation **ret_r, struct err *e)
@@ -294,7 +285,7 @@ static int make_version(struct relations *rs, const struct pgoutput_relation *r,
         .oid = r->relid,
         .schema = r->schema,
         .name = r->name,
-        .root = root_of(rs, r->relid),
+        .root = table_names_root(rs->names, r->relid),
         .replica_identity = r->replica_identity,
         .n = (uint16_t)n,
         .columns = rs->columns,
@@ -313,10 +304,9 @@ static int make_version(struct relations *rs, const struct pgoutput_relation *r,
         *ret_r = latest;
         return 0;
     }
-    if (rs->o.add(rs->o.arg, made, e) != 0)
+    if (add(rs, made, e) != 0)
         return -1;
-    *ret_r = catalog_get(rs->o.catalog, id);
-    CHECK(*ret_r);
+    *ret_r = made;
     log_debug("new relation version", "table=%s version=%u columns=%zu", table, id, n);
     return 0;
 }
@@ -349,18 +339,18 @@ static int look_up(struct relations *rs, const struct pgoutput_relation *r, cons
         *ret_info = (struct table_info){0};
         poll(NULL, 0, ms);
     }
-    remember_root(rs, r->relid, ret_info->root);
+    table_names_take_root(rs->names, r->relid, ret_info->root);
     return 0;
 }
 
-// Whether the table globs want it, by its name or its root's; *ret_info is filled if asked for.
+// Whether the table globs want it, by one of its names; *ret_info is filled if asked for.
 static int find_wanted(struct relations *rs, struct described *t, const struct pgoutput_relation *r,
                        struct table_info *ret_info, struct err *e)
 {
     const struct source_options *o = rs->o.source;
     bool column_globs = o->exclude_column_count || o->mask_column_count;
-    const char *root = root_of(rs, t->table.relid);
-    t->table.kept = source_wants(o, t->name, root);
+    const char *root = table_names_root(rs->names, t->table.relid);
+    t->table.kept = table_names_want(rs->names, t->table.relid, t->name);
     t->settled = t->table.kept && (root || !column_globs);
     t->unknown = false;
     if (t->settled || !rs->o.lookup)
@@ -440,11 +430,11 @@ static int describe(struct relations *rs, const struct pgoutput_relation *r, con
 
 static struct hiding hiding_of(struct relations *rs, const char *table, uint32_t oid)
 {
-    const struct relation *latest = catalog_latest(rs->o.catalog, table);
     return (struct hiding){.o = rs->o.source,
                            .table = table,
-                           .root = root_of(rs, oid),
-                           .latest = latest && latest->oid == oid ? latest : NULL};
+                           .root = table_names_root(rs->names, oid),
+                           .first = table_names_first(rs->names, oid),
+                           .latest = table_names_latest(rs->names, oid)};
 }
 
 static int make_table(struct relations *rs, struct described *t, const struct pgoutput_relation *r,
@@ -529,7 +519,7 @@ static int remember_kept(struct relations *rs, const struct hiding *h, struct er
     relation_hide(r, rs->hidden, rs->hidden_count);
     relation_seal(r);
     if (!relation_same(r, h->latest))
-        return rs->o.add(rs->o.arg, r, e);
+        return add(rs, r, e);
     relation_free(r);
     return 0;
 }
@@ -537,11 +527,11 @@ static int remember_kept(struct relations *rs, const struct hiding *h, struct er
 static int seed(void *arg, struct table_info *info, struct err *e)
 {
     struct relations *rs = arg;
-    remember_root(rs, info->oid, info->root);
+    table_names_take_root(rs->names, info->oid, info->root);
     AUTO_BUF struct buf name = {0};
     table_quote(&name, info->schema, info->name);
     const char *table = buf_cstr(&name);
-    if (!source_wants(rs->o.source, table, root_of(rs, info->oid)) &&
+    if (!table_names_want(rs->names, info->oid, table) &&
         !source_wants(rs->o.source, table, info->root))
         return 0;
     if (rs->o.on_table)
@@ -551,7 +541,7 @@ static int seed(void *arg, struct table_info *info, struct err *e)
     struct hiding h = hiding_of(rs, table, info->oid);
     if (describe(rs, &r, &h, info, &n, e) != 0)
         return -1;
-    if (h.latest)
+    if (h.latest && strcmp(h.latest->table, table) == 0)
         return remember_kept(rs, &h, e);
     if (catalog_latest(rs->o.catalog, table)) // the stream will say what there is to say
         return 0;
@@ -570,7 +560,7 @@ int relations_renew(struct relations *rs, const struct table_info *info,
 {
     AUTO_BUF struct buf name = {0};
     table_quote(&name, info->schema, info->name);
-    remember_root(rs, info->oid, info->root);
+    table_names_take_root(rs->names, info->oid, info->root);
     struct table_info now = *info; // nothing of it is changed but where it was not filled
     struct pgoutput_relation r = described(rs, info);
     struct hiding h = hiding_of(rs, buf_cstr(&name), info->oid);

@@ -106,6 +106,39 @@ def test_excluded_and_masked_columns_of_partitions_and_under_new_names(make_post
     assert "777" not in command("journal", "dump", rc.journal).stdout
 
 
+def test_a_renamed_table_stays_wanted(make_postgres, make_rowcast):
+    """By the name that it had when it was first seen; so do globs over its columns. One that takes
+    the name over is wanted too."""
+    pg = make_postgres(NEWEST)
+    pg.sql("create table t (id int primary key, secret text);"
+           "create table other (id int primary key);"
+           "create table fresh (id int primary key, secret text);"
+           "create publication rowcast for all tables")
+    options = ["--table", "public.t", "--exclude-column", "public.t.secret"]
+    rc = make_rowcast(*options, source=pg.conninfo()).start()
+    pg.sql("insert into t values (1, 'hidden'); insert into fresh values (1, 'not wanted')")
+    pg.sql("alter table t rename secret to word; alter table t rename to t_old;"
+           "insert into t_old values (2, 'hidden')")
+    rc.restart()
+    pg.sql("insert into t_old values (3, 'hidden'); insert into other values (1)")
+    assert rc.stop() == 0
+    pg.sql("create schema s; alter table t_old set schema s; alter table fresh rename to t;"
+           "insert into s.t_old values (4, 'hidden'); insert into t values (5, 'hidden')")
+    rc.start()
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        got = [(c["table"], c["row"]) for c in stream.changes(5)]
+    assert got == [("public.t", {"id": 1}), ("public.t_old", {"id": 2}),
+                   ("public.t_old", {"id": 3}), ("s.t_old", {"id": 4}), ("public.t", {"id": 5})]
+    # Alone it is enough to start with, though no table has the name any more.
+    assert rc.stop() == 0
+    pg.sql("drop table t")
+    rc.start()
+    assert rc.stop() == 0
+    for file in rc.journal.rglob("*"):
+        assert file.is_dir() or b"hidden" not in file.read_bytes()
+    assert "hidden" not in command("journal", "dump", rc.journal).stdout
+
+
 def test_a_gone_partition_keeps_its_secrets(make_postgres, make_rowcast):
     pg = make_postgres(NEWEST)
     pg.sql(SALES + "create publication rowcast for table sales;" + leaf(2025))

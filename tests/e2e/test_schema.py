@@ -213,3 +213,35 @@ def test_existing_rows_are_told_of_as_changes_are(pg, kafka, make_rowcast):
             r["cursor"] for r in reads[i:]]
         assert [m["step"] for m in rest if m.get("type") == "snapshot"] == ["end"] * (i <= 5)
     assert rc.stop() == 0
+
+
+def test_publications_and_partitions(make_postgres, make_rowcast):
+    """A publication that is altered changes shapes as ALTER TABLE does: other columns, the table at
+    the top instead of its partitions. A partition that is attached or detached keeps its own."""
+    pg = make_postgres(NEWEST)
+    pg.sql("create table t (id int primary key, a text, b text);"
+           "create table sales (id int, year int, primary key (id, year)) partition by range (year);"
+           "create table y25 partition of sales for values from (25) to (26);"
+           "create table y26 (id int, year int, primary key (id, year));"
+           "create publication rowcast for table t, sales, y26")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    pg.sql("insert into t values (1); insert into sales values (1, 25); insert into y26 values (1, 26)")
+    pg.sql("alter publication rowcast set table t (id, b), sales, y26")
+    pg.sql("insert into t values (2)")
+    pg.sql("alter table sales attach partition y26 for values from (26) to (27);"
+           "insert into sales values (2, 26); alter table sales detach partition y25;"
+           "alter publication rowcast add table y25")
+    pg.sql("insert into y25 values (3, 25)")
+    pg.sql("alter publication rowcast set (publish_via_partition_root = true)")
+    pg.sql("insert into sales values (4, 26); insert into y25 values (5, 25)")
+    with rc.stream(tables=["*"], start="earliest") as stream:
+        entries = stream.entries_until(lambda e: e.get("op") and e["row"]["id"] == 5)
+    assert told(entries) == [
+        ("created; public.t; +id integer; +a text; +b text", 1),
+        ("created; public.y25; +id integer; +year integer", 1),
+        ("created; public.y26; +id integer; +year integer", 1),
+        ("altered; public.t; -a", 3),
+        ("created; public.sales; +id integer; +year integer", 2)]
+    assert [e["table"] for e in entries if e.get("op")] == [
+        "public.t", "public.y25", "public.y26", "public.t", "public.y26", "public.y25",
+        "public.sales", "public.y25"]
