@@ -170,12 +170,26 @@ static bool by_key(const struct chunk *c)
     return c->order.kind == CHUNK_KEYS || c->order.kind == CHUNK_LIST;
 }
 
+// It is held for a while: without the room that was left to grow.
+static void fit(struct chunk *c)
+{
+    if (c->data.n && c->data.cap > c->data.n) {
+        c->data.cap = c->data.n;
+        c->data.p = xrealloc(c->data.p, c->data.cap);
+    }
+    if (c->n && c->cap > c->n) {
+        c->cap = c->n;
+        c->rows = xrealloc(c->rows, c->cap * sizeof c->rows[0]);
+    }
+}
+
 static int deliver_part(struct chunk_read *r, struct chunk *c)
 {
     struct chunk *part = xcalloc(1, sizeof *part);
     *part = *c;
     part->status = CHUNK_MORE;
     part->data = r->out.row;
+    fit(part);
     part->xip = xcalloc(c->xip_n + 1, sizeof *c->xip);
     if (c->xip_n)
         memcpy(part->xip, c->xip, c->xip_n * sizeof *c->xip);
@@ -320,10 +334,12 @@ enum chunk_read_result chunk_read_run(struct chunk_read *r, struct chunk *c)
     r->out.row = c->data;
     c->data = (struct buf){0};
     enum chunk_read_result result = read_results(r, c, places);
-    if (c->status == CHUNK_OK)
+    if (c->status == CHUNK_OK) {
         c->data = r->out.row;
-    else
+        fit(c);
+    } else {
         buf_free(&r->out.row);
+    }
     r->out.row = (struct buf){0};
     if (r->out.exact.cap > KEEP_BUFFER_BYTES)
         buf_free(&r->out.exact);
