@@ -33,10 +33,11 @@ class Writer:
     """Transactions of random inserts, updates, deletes, key changes, large values, truncates,
     savepoints, rollbacks and DDL, several at a time on connections of their own."""
 
-    def __init__(self, pg, seed, connections=3, ddl=True):
+    def __init__(self, pg, seed, connections=3, ddl=True, truncate=True):
         self.pg = pg
         self.random = random.Random(seed)
         self.ddl = ddl
+        self.truncate = truncate and pg.version > 10  # 10 does not decode it
         self.size = connections
         self.names = 0
         self.connections = []
@@ -81,7 +82,7 @@ class Writer:
             c.execute("savepoint s")
         elif r < 0.27:
             c.execute("rollback to savepoint s")
-        elif r < 0.275 and self.pg.version > 10:  # 10 does not decode TRUNCATE
+        elif r < 0.275 and self.truncate:
             c.execute("truncate " + self.random.choice(list(TABLES.values())))
         elif r < 0.285 and self.ddl:
             self._alter(c)

@@ -18,9 +18,6 @@ struct job *job_new(struct job_host *h, const char *table, const char *why)
     j->log = change_log_new();
     j->wants = want_new();
     j->queue_end = &j->queue;
-    j->retry_at = 0;
-    for (uint32_t i = 0; i < RECENT_XIDS && i < h->recent.n; i++)
-        change_log_add_lost(j->log, h->recent.xids[i]);
     return j;
 }
 
@@ -153,6 +150,7 @@ void job_mark(struct job *j)
     j->restart = j->exhausted = false;
     j->rows = 0;
     j->announced = NULL;
+    progress_restart(j->progress);
     forget_wants(j);
 }
 
@@ -167,6 +165,8 @@ void job_start(struct job *j)
     const struct relation *r = catalog_latest(h->catalog, j->table);
     j->begun_us = clock_mono_us();
     j->progress = progress_new(j->table);
+    for (uint32_t i = 0; i < RECENT_XIDS && i < h->recent.n; i++) // the log begins here
+        change_log_add_lost(j->log, h->recent.xids[i]);
     j->phase = JOB_DRAINING;
     j->state = state_find(h->state, j->table);
     if (j->state && j->state->step == STATE_BEGUN) { // of an earlier process

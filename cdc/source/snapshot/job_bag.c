@@ -127,7 +127,7 @@ static void emit_part(struct job *j, const struct chunk *c)
         j->announced = j->relation;
     metric_add(j->host->metrics.rows, (int64_t)(j->rows - before));
     metric_add(j->host->metrics.bytes, (int64_t)c->data.n);
-    progress_add(j->progress, j->rows - before);
+    progress_add(j->progress, j->rows - before, 0);
 }
 
 void bag_emit(struct job *j, lsn_t passed)

@@ -211,7 +211,8 @@ static void emit(struct job *j, struct held *h)
     j->rows += rows;
     metric_add(host->metrics.rows, (int64_t)rows);
     metric_add(host->metrics.bytes, (int64_t)h->chunk->data.n);
-    progress_add(j->progress, rows);
+    progress_add(j->progress, rows,
+                 h->range ? (h->range->place_to - h->range->place_from) >> 16 : 0);
     if (!h->range) {
         list_answered(j, h->stamp, h->chunk->end);
     } else if (h->chunk->order.kind == CHUNK_PAGES) {

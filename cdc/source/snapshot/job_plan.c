@@ -231,6 +231,7 @@ static void use_plan(struct job *j, const struct chunk_table *t)
     struct job_part *old = j->parts;
     size_t old_n = j->part_count;
     double rows = 0;
+    uint64_t pages = 0;
     j->part_count = t->part_count;
     j->parts = xcalloc(t->part_count + 1, sizeof *j->parts);
     for (size_t i = 0; i < t->part_count; i++) {
@@ -241,11 +242,13 @@ static void use_plan(struct job *j, const struct chunk_table *t)
         rows += cp->rows > 0 ? cp->rows : 0;
         if (!keep_todo(old, old_n, p))
             fill_todo(j, cp, p);
+        for (const struct range *r = cp->kind == CHUNK_PAGES ? p->todo : NULL; r; r = r->next)
+            pages += (r->place_to - r->place_from) >> 16;
     }
     for (size_t i = 0; i < old_n; i++)
         drop_ranges(&old[i]);
     free(old);
-    progress_plan(j->progress, rows);
+    progress_plan(j->progress, rows, pages);
     j->phase = JOB_READING;
 }
 

@@ -7,8 +7,8 @@
 
 struct progress {
     char *table;
-    double estimate;
-    uint64_t rows;
+    double estimate; // of rows
+    uint64_t pages, pages_read, rows;
     int64_t begun_us, logged_us;
     uint64_t logged_rows;
 };
@@ -31,26 +31,33 @@ void progress_free(struct progress *p)
 
 void progress_restart(struct progress *p)
 {
-    p->rows = p->logged_rows = 0;
+    p->rows = p->logged_rows = p->pages_read = 0;
     p->begun_us = p->logged_us = clock_mono_us();
 }
 
-void progress_plan(struct progress *p, double rows)
+void progress_plan(struct progress *p, double rows, uint64_t pages)
 {
     p->estimate = rows;
-    log_info("reading existing rows", "table=%s estimate=%.0f", log_quote(p->table), rows);
+    p->pages = pages;
+    log_info("reading existing rows", "table=%s pages=%llu rows_estimate=%.0f", log_quote(p->table),
+             (unsigned long long)pages, rows);
 }
 
-void progress_add(struct progress *p, uint64_t rows)
+void progress_add(struct progress *p, uint64_t rows, uint64_t pages)
 {
     p->rows += rows;
+    p->pages_read += pages;
 }
 
+// 0 where nothing is known of the whole; an estimate is none of being done.
 static double percent(const struct progress *p)
 {
-    double all = p->estimate > (double)p->rows ? p->estimate : (double)p->rows;
-    double done = all > 0 ? 100.0 * (double)p->rows / all : 0;
-    return done > 99 ? 99 : done; // an estimate is none of being done
+    double done = 0;
+    if (p->pages)
+        done = 100.0 * (double)p->pages_read / (double)p->pages;
+    else if (p->estimate > 0)
+        done = 100.0 * (double)p->rows / p->estimate;
+    return done > 99 ? 99 : done;
 }
 
 static double rate(const struct progress *p, int64_t now)
@@ -60,14 +67,14 @@ static double rate(const struct progress *p, int64_t now)
 
 static double seconds_left(const struct progress *p, int64_t now)
 {
-    double r = rate(p, now), left = p->estimate - (double)p->rows;
-    return r > 0 && left > 0 ? left / r : 0;
+    double done = percent(p);
+    return done > 0 ? (double)(now - p->begun_us) / 1e6 * (100 - done) / done : 0;
 }
 
 void progress_put(const struct progress *p, int64_t now, struct buf *out)
 {
     buf_printf(out, "%s: %llu rows", p->table, (unsigned long long)p->rows);
-    if (p->estimate > 0)
+    if (percent(p) > 0)
         buf_printf(out, ", %.0f %%", percent(p));
     buf_printf(out, ", %.0f rows/s", rate(p, now));
     if (seconds_left(p, now) >= 1)

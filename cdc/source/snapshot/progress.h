@@ -9,9 +9,9 @@ struct progress;
 
 struct progress *progress_new(const char *table);
 void progress_free(struct progress *p); // NULL is fine
-// rows: an estimate of all of them, 0: none.
-void progress_plan(struct progress *p, double rows);
-void progress_add(struct progress *p, uint64_t rows);
+// An estimate of all rows (0: none) and the pages that will be read for them (0: not by pages).
+void progress_plan(struct progress *p, double rows, uint64_t pages);
+void progress_add(struct progress *p, uint64_t rows, uint64_t pages);
 // Begins to count anew.
 void progress_restart(struct progress *p);
 // Logs a line if one is due; always false before the first interval is over. True: it did.
