@@ -7,7 +7,7 @@ import psycopg
 
 from .model import TABLES
 
-BAGS = ("public.events",)
+BAGS = ("public.events", "public.bag")
 LOST = "a large value that never came"
 
 

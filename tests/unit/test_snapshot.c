@@ -71,6 +71,16 @@ int journal_side_append(struct journal *j, const char *name, struct slice bytes,
     return 0;
 }
 
+const struct relation *journal_told(struct journal *j, uint32_t oid, const char *table)
+{
+    (void)j, (void)oid, (void)table;
+    return NULL;
+}
+void journal_tell(struct journal *j, uint32_t id, struct position at)
+{
+    (void)j, (void)id, (void)at;
+}
+
 static void tell_row(struct buf *story, struct slice after)
 {
     struct reader r = reader_of(after.p, after.n);

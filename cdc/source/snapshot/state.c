@@ -104,7 +104,7 @@ static void add_range(struct state_part *p, struct state_range r)
     p->ranges[at] = r;
 }
 
-const struct state_part *state_part_of(const struct state_table *t, uint32_t oid, uint64_t filenode)
+static struct state_part *find_part(const struct state_table *t, uint32_t oid, uint64_t filenode)
 {
     for (size_t i = 0; i < t->part_count; i++) {
         if (t->parts[i].oid == oid && t->parts[i].filenode == filenode)
@@ -113,9 +113,14 @@ const struct state_part *state_part_of(const struct state_table *t, uint32_t oid
     return NULL;
 }
 
+const struct state_part *state_part_of(const struct state_table *t, uint32_t oid, uint64_t filenode)
+{
+    return t->round == t->kept_round ? find_part(t, oid, filenode) : NULL;
+}
+
 static struct state_part *part(struct state_table *t, uint32_t oid, uint64_t filenode)
 {
-    struct state_part *p = (struct state_part *)state_part_of(t, oid, filenode);
+    struct state_part *p = find_part(t, oid, filenode);
     if (p)
         return p;
     t->parts = xrealloc(t->parts, (t->part_count + 1) * sizeof *t->parts);

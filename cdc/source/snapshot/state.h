@@ -80,6 +80,6 @@ void state_want(struct state *s, struct state_table *t, struct row_key key);
 void state_end(struct state *s, struct state_table *t, uint64_t rows, struct position at);
 // From time to time: what could not be written is written; a long file is written anew.
 void state_settle(struct state *s);
-// What is loaded of a part; NULL: nothing.
+// What is durable of a part, of the present round; NULL: nothing.
 const struct state_part *state_part_of(const struct state_table *t, uint32_t oid,
                                        uint64_t filenode);
