@@ -1,4 +1,4 @@
-"""Existing rows, read while the tables are written: a consumer that upserts ends with the tables."""
+"""Existing rows, read while the tables are written: who upserts ends with the tables."""
 
 import collections
 import json
@@ -15,7 +15,8 @@ FILL = """
 insert into orders (id, customer, total, note)
     select g, g, g, case when g % 7 = 0 then repeat(md5(g::text), 100) else 'n' || g end
     from generate_series(0, {n}) g where g < 60 or g > 1000;
-insert into "Odd.Name" select 'k' || g, g % 60, repeat('v', g % 3000) from generate_series(0, {n}) g;
+insert into "Odd.Name"
+    select 'k' || g, g % 60, repeat('v', g % 3000) from generate_series(0, {n}) g;
 insert into events select g % 60, repeat('e', g % 50), g from generate_series(0, {n}) g;
 insert into items select g % 60, 'c' || g, 'i' from generate_series(0, {n}) g;
 """

@@ -1,5 +1,5 @@
 """A consumer that upserts by key and deletes, as the README tells it to, and must end with the
-tables, whatever existing rows were read in between the changes. Tables without a key are counted."""
+tables, whatever existing rows were read in between. Tables without a key are counted."""
 
 import collections
 
@@ -72,10 +72,10 @@ class Upserts:
                     freeze({n: row.get(n) for n in live}) for row in self.rows[table].values())
                 mine = collections.Counter({row: n for row, n in mine.items() if n})
                 if mine != real:
-                    found.append(f"{table}: only in the stream "
-                                 f"{[(r, n) for r, n in (mine - real).items()][:3]}, only in the "
-                                 f"table {[(r, n) for r, n in (real - mine).items()][:3]}, less than"
-                                 f" none {[(r, n) for r, n in mine.items() if n < 0][:3]}")
+                    less = [(r, n) for r, n in mine.items() if n < 0]
+                    found.append(f"{table}: only in the stream {list((mine - real).items())[:3]}, "
+                                 f"only in the table {list((real - mine).items())[:3]}, "
+                                 f"less than none {less[:3]}")
         return found
 
 
