@@ -1,9 +1,13 @@
 #include "source/tls.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 
+#include <errno.h>
 #include <netdb.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -64,20 +68,28 @@ static int listen_in(int ok, X509_STORE_CTX *x)
 
 // ---- asking once more ----
 
-static int dial(const char *host, const char *port)
+// Until fd is ready or the deadline has come.
+static bool wait_for(int fd, short events, int64_t deadline)
+{
+    int64_t left = deadline - clock_mono_us();
+    struct pollfd p = {.fd = fd, .events = events};
+    return left > 0 && poll(&p, 1, (int)(left / 1000) + 1) == 1;
+}
+
+// A socket that does not block, connected; -1: none.
+static int dial(const char *host, const char *port, int64_t deadline)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
     int fd = -1;
     if (getaddrinfo(host, port, &hints, &list) != 0)
         return -1;
     for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
-        struct timeval patience = {.tv_sec = TLS_PATIENCE_S};
-        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            continue;
-        if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
-            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0 ||
-            connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        int error = 0;
+        socklen_t n = sizeof error;
+        if (fd >= 0 && ((connect(fd, a->ai_addr, a->ai_addrlen) != 0 && errno != EINPROGRESS) ||
+                        !wait_for(fd, POLLOUT, deadline) ||
+                        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0 || error != 0)) {
             close(fd);
             fd = -1;
         }
@@ -125,17 +137,22 @@ static SSL_CTX *context(const PQconninfoOption *options)
     return x;
 }
 
-static void shake_hands(int fd, SSL_CTX *x, struct tls_fault *f)
+// Its end is a failure: that is why we are here. Of interest is what listen_in hears.
+static void shake_hands(int fd, SSL_CTX *x, int64_t deadline, struct tls_fault *f)
 {
     static const uint8_t request[8] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}; // SSLRequest
     char answer = 0;
     if (send(fd, request, sizeof request, MSG_NOSIGNAL) != sizeof request ||
-        recv(fd, &answer, 1, 0) != 1 || answer != 'S')
+        !wait_for(fd, POLLIN, deadline) || recv(fd, &answer, 1, 0) != 1 || answer != 'S')
         return;
     SSL *ssl = SSL_new(x);
-    if (ssl && SSL_set_fd(ssl, fd) == 1) {
+    bool going_on = ssl && SSL_set_fd(ssl, fd) == 1;
+    if (going_on)
         SSL_set_app_data(ssl, f);
-        (void)SSL_connect(ssl); // fails: that is why we are here
+    while (going_on) {
+        int error = SSL_get_error(ssl, SSL_connect(ssl));
+        going_on = (error == SSL_ERROR_WANT_READ && wait_for(fd, POLLIN, deadline)) ||
+                   (error == SSL_ERROR_WANT_WRITE && wait_for(fd, POLLOUT, deadline));
     }
     SSL_free(ssl);
 }
@@ -146,10 +163,12 @@ bool tls_explain(PGconn *pg, struct tls_fault *ret_f)
     const char *address = PQhostaddr(pg), *host = PQhost(pg);
     PQconninfoOption *options = PQconninfo(pg);
     SSL_CTX *x = options ? context(options) : NULL;
-    AUTO_CLOSE int fd = x ? dial(address && *address ? address : host, PQport(pg)) : -1;
+    int64_t deadline = clock_mono_us() + TLS_PATIENCE_US;
+    AUTO_CLOSE int fd = x ? dial(address && *address ? address : host, PQport(pg), deadline) : -1;
     if (fd >= 0)
-        shake_hands(fd, x, ret_f);
+        shake_hands(fd, x, deadline, ret_f);
     SSL_CTX_free(x);
+    ERR_clear_error(); // ours: libpq is on this thread too
     PQconninfoFree(options);
     return *ret_f->text;
 }

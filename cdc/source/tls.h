@@ -11,6 +11,7 @@ struct tls_fault {
     const char *remedy; // "..."
 };
 
-// pg: a connection that failed because of it. False: nothing was found. May take TLS_PATIENCE_S.
-#define TLS_PATIENCE_S 2
+// pg: a connection that failed because of it. False: nothing was found. Waits up to
+// TLS_PATIENCE_US for the server.
+#define TLS_PATIENCE_US INT64_C(2000000)
 bool tls_explain(PGconn *pg, struct tls_fault *ret_f);

@@ -18,7 +18,7 @@ static const struct {
     {14, "logical messages", "there are none"},
     {14, "binary values", "all come as text"},
     {15, "row filters and column lists", "--table and --exclude-column, on this side"},
-    {16, "origin filters", "what other servers sent is not left out"},
+    {16, "origin filters", "--origin none is refused"},
     {16, "decoding on a standby", "the source must be the primary"},
     {17, "failover slots", "a promoted standby has no slot: a gap"},
 };

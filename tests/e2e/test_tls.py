@@ -91,6 +91,10 @@ def test_client_certificates(pg_with_tls, make_rowcast):
     old = authority.pair("by_certificate", last=-DAY / 2)
     assert re.search("alert certificate expired.*; remedy: .*renewed",
                      finding("--source", f"{source} sslcert={old[0]} sslkey={old[1]}"))
+    key.chmod(0o644)
+    assert re.search("group or world access.*; remedy: .*chmod 600",
+                     finding("--source", f"{mine} sslpassword=hunter2"))
+    key.chmod(0o600)
     rc = make_rowcast("--table", "public.t", source=f"{mine} sslpassword=hunter2").start()
     assert pg.value("select ssl from pg_stat_ssl join pg_stat_replication using (pid)")
     # Exchanged in place: the stream goes on, the next connection uses the new ones.
@@ -144,6 +148,10 @@ def test_every_way_to_say_where(pg_with_tls, make_postgres, make_rowcast):
     for source, env in ways:
         out = command("check", "--source", source or " ", env={**bare, **env})
         assert "ok: connection: established" in out.stdout, (source, out.stdout, out.stderr)
+    passfile.chmod(0o644)  # libpq does not take it
+    assert re.search("no password supplied.*; remedy: .*not be readable by others", finding(
+        "--source", f"postgresql://locked@{at}/postgres?passfile={passfile}", env=bare))
+    passfile.chmod(0o600)
     # What both say holds: the user's options beside ours, also when they are in a service.
     rc = make_rowcast(source="service=mine", env={"PGSERVICEFILE": str(home / "service"),
                                                   "PGPASSFILE": str(passfile)}).start()
