@@ -128,7 +128,6 @@ static int compare(struct session *s, struct err *e)
     switch (s->verdict) {
     case HISTORY_NEW:
     case HISTORY_GOES_ON:
-        return 0;
     case HISTORY_FORGOTTEN:
         return 0;
     case HISTORY_GAP:
