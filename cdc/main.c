@@ -11,12 +11,13 @@ static const struct {
     enum command id;
     int (*run)(const struct settings *s, int *ret_status, struct err *e);
 } programs[] = {
-    {COMMAND_RUN, command_run},         {COMMAND_TAIL, command_tail},
-    {COMMAND_CHECK, command_check},     {COMMAND_SCHEMA, command_schema},
-    {COMMAND_JOURNAL, command_journal}, {COMMAND_VERSION, command_version},
-    {COMMAND_HELP, command_help},       {COMMAND_STATUS, command_status},
-    {COMMAND_SLOT, command_slot},       {COMMAND_SNAPSHOT, command_snapshot},
-    {COMMAND_ATTACH, command_attach},   {COMMAND_DETACH, command_detach},
+    {COMMAND_RUN, command_run},           {COMMAND_TAIL, command_tail},
+    {COMMAND_CHECK, command_check},       {COMMAND_SCHEMA, command_schema},
+    {COMMAND_JOURNAL, command_journal},   {COMMAND_VERSION, command_version},
+    {COMMAND_HELP, command_help},         {COMMAND_STATUS, command_status},
+    {COMMAND_ADOPT, command_adopt},       {COMMAND_SLOT, command_slot},
+    {COMMAND_SNAPSHOT, command_snapshot}, {COMMAND_ATTACH, command_attach},
+    {COMMAND_DETACH, command_detach},
 };
 
 // The one place where an error is said. A daemon's goes to its log.

@@ -234,11 +234,30 @@ static int sink_start(struct pipeline *p, const struct sink_ops *ops, const void
     return 0;
 }
 
+// The journal; with `standby` another process may have it, for years. Stopped meanwhile: NULL.
+static int open_journal(struct pipeline *p, struct err *e)
+{
+    bool said = false;
+    while (journal_open(&p->o->journal, &p->journal, e) != 0) {
+        struct pollfd fd = {.fd = p->signals, .events = POLLIN};
+        struct signalfd_siginfo info;
+        if (!p->o->standby || e->class != ERR_IN_USE)
+            return -1;
+        if (!said)
+            log_warn("standing by until the journal is free", "cause=%s", log_quote(e->text));
+        said = true;
+        if (poll(&fd, 1, WATCH_INTERVAL_MS) == 1 &&
+            read(p->signals, &info, sizeof info) == (ssize_t)sizeof info)
+            return 0;
+    }
+    if (said)
+        log_info("the journal is free: taking over", "dir=%s", p->o->journal.dir);
+    return 0;
+}
+
 static int start(struct pipeline *p, struct err *e)
 {
     const struct pipeline_options *o = p->o;
-    if (watch_start(p, e) != 0 || journal_open(&o->journal, &p->journal, e) != 0)
-        return -1;
     p->source = source_new(&o->source, p->journal, &p->health);
     if (o->websocket) {
         p->websocket = *o->websocket;
@@ -312,8 +331,12 @@ int pipeline_run(const struct pipeline_options *o, struct err *e)
 {
     struct pipeline p = {.o = o, .signals = -1};
     health_init(&p.health);
-    int r = start(&p, e);
+    int r = watch_start(&p, e);
     if (r == 0)
+        r = open_journal(&p, e);
+    if (r == 0 && p.journal)
+        r = start(&p, e);
+    if (r == 0 && p.journal)
         r = source_run(p.source, e);
     stop(&p);
     if (r == 0 && p.failed) {

@@ -13,6 +13,7 @@ struct pipeline_options {
     const struct websocket_options *websocket; // NULL: no such sink
     const struct kafka_options *kafka;
     const struct stdout_options *std_out;
+    bool standby;          // wait for a journal that another process has
     int64_t stop_grace_us; // for sinks to deliver what they have, at the end
 };
 

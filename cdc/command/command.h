@@ -12,6 +12,7 @@ int command_tail(const struct settings *s, int *ret_status, struct err *e) MUST_
 int command_check(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_schema(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_journal(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
+int command_adopt(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_slot(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_attach(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;
 int command_detach(const struct settings *s, int *ret_status, struct err *e) MUST_CHECK;

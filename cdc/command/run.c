@@ -82,6 +82,7 @@ int command_run(const struct settings *s, int *ret_status, struct err *e)
         .websocket = strcmp(s->listen, "off") == 0 ? NULL : &websocket,
         .kafka = s->kafka ? &kafka : NULL,
         .std_out = s->std_out ? &std_out : NULL,
+        .standby = s->standby,
         .stop_grace_us = s->stop_grace_us,
     };
     if (pipeline_run(&o, e) != 0)

@@ -75,6 +75,18 @@ const struct command_info commands[] = {
         .args_max = 1,
     },
     {
+        .id = COMMAND_ADOPT,
+        .name = "adopt",
+        .usage = "--source CONNINFO|URL --journal DIR [--slot NAME]",
+        .summary = "state that another server continues a journal's history",
+        .text =
+            "For after pg_upgrade, or where a slot was moved by hand: the stream goes on under the "
+            "same id, and cursors stay good. Compares the database's name, the slot, the end of "
+            "WAL and the tables' attnums, and refuses what does not fit. That nothing was "
+            "committed between the journal's end and the slot's place is your word. rowcast must "
+            "not be running.",
+    },
+    {
         .id = COMMAND_ATTACH,
         .name = "attach",
         .usage = "[--journal DIR]",
@@ -237,19 +249,20 @@ static const char *const on_gaps[] = {"stop", "mark", NULL};
 
 #define SOURCE_COMMANDS  (COMMAND_RUN | COMMAND_CHECK | COMMAND_SCHEMA)
 #define CONTROL_COMMANDS (COMMAND_STATUS | COMMAND_ATTACH | COMMAND_DETACH | COMMAND_SNAPSHOT)
+#define SLOT_COMMANDS   (COMMAND_SLOT | COMMAND_ADOPT)
 #define KAFKA_COMMANDS   (COMMAND_RUN | COMMAND_CHECK)
 
 const struct option_info options[] = {
-    {"Source", "source", "CONNINFO|URL", OPTION_STRING, SOURCE_COMMANDS | COMMAND_SLOT,
+    {"Source", "source", "CONNINFO|URL", OPTION_STRING, SOURCE_COMMANDS | SLOT_COMMANDS,
      FIELD(source), .secret = true, .accepts = "a connection string or URL of libpq",
      .example = "postgresql://rowcast@db.example/shop",
      .help = "The database: what libpq takes, host=.. dbname=.. or postgresql://.. Its user needs "
              "the REPLICATION attribute."},
-    {"Source", "password-file", "FILE", OPTION_FILE, SOURCE_COMMANDS | COMMAND_SLOT,
+    {"Source", "password-file", "FILE", OPTION_FILE, SOURCE_COMMANDS | SLOT_COMMANDS,
      FIELD(password_file), .example = "/run/secrets/rowcast",
      .help = "The password is the first line of this file, read again at each connect. It goes "
              "before one in --source."},
-    {"Source", "slot", "NAME", OPTION_STRING, SOURCE_COMMANDS | COMMAND_SLOT, FIELD(slot),
+    {"Source", "slot", "NAME", OPTION_STRING, SOURCE_COMMANDS | SLOT_COMMANDS, FIELD(slot),
      .fallback = "rowcast", .valid = slot_valid, .accepts = "1 to 63 of a-z, 0-9 and _",
      .help = "The replication slot. It is the stream's name too: another slot is another stream."},
     {"Source", "publication", "NAME[,NAME]", OPTION_LIST, SOURCE_COMMANDS, FIELD(publications),
@@ -305,6 +318,10 @@ const struct option_info options[] = {
              "restored, promoted without the slot, or another one): stop ends the process with a "
              "status of its own; mark tells the gap in the stream and goes on, with a new slot "
              "where it must."},
+    {"Source", "standby", "on|off", OPTION_BOOLEAN, COMMAND_RUN, FIELD(standby), .fallback = "off",
+     .help = "Wait for a journal that another rowcast has (a shared volume), and take over when it "
+             "ends, instead of refusing. A slot that another one reads is waited for in any "
+             "case."},
     {"Source", "source-timeout", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(source_timeout_us),
      .fallback = "auto", .min = SECOND, .max = DAY, .none = "auto",
      .help = "A server that was asked for a word and says none for this long is given up, and "
@@ -355,7 +372,8 @@ const struct option_info options[] = {
      .fallback = "64KiB", .min = 4 * KIB, .max = 8 * MIB,
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},
 
-    {"Journal", "journal", "DIR", OPTION_FILE, COMMAND_RUN | COMMAND_SCHEMA | CONTROL_COMMANDS,
+    {"Journal", "journal", "DIR", OPTION_FILE,
+     COMMAND_RUN | COMMAND_SCHEMA | CONTROL_COMMANDS | COMMAND_ADOPT,
      FIELD(journal), .fallback = "rowcast-journal",
      .help = "The journal's own directory, made when missing. Relative to where rowcast is "
              "started."},
@@ -457,10 +475,10 @@ const struct option_info options[] = {
     {"General", "stop-grace", "DURATION", OPTION_DURATION, COMMAND_RUN, FIELD(stop_grace_us),
      .fallback = "5s", .max = 3600 * SECOND,
      .help = "At the end sinks have this long to deliver what they hold."},
-    {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | COMMAND_SLOT | COMMAND_TAIL,
+    {"General", "log-level", "LEVEL", OPTION_ENUM, SOURCE_COMMANDS | SLOT_COMMANDS | COMMAND_TAIL,
      FIELD(log_level), .fallback = "info", .choices = log_levels,
      .help = "debug, info, warn or error. Logs go to stderr, a line of key=value each."},
-    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS | CONTROL_COMMANDS | COMMAND_SLOT,
+    {"General", "config", "FILE", OPTION_FILE, SOURCE_COMMANDS | CONTROL_COMMANDS | SLOT_COMMANDS,
      FIELD(config), .no_file = true,
      .help = "The configuration file; `rowcast help config` prints one with every option."},
     {"General", "help", NULL, OPTION_SWITCH, COMMAND_ALL, FIELD(help), .fallback = "off",

@@ -17,8 +17,9 @@ enum command {
     COMMAND_SNAPSHOT = 512,
     COMMAND_ATTACH = 1024,
     COMMAND_DETACH = 2048,
+    COMMAND_ADOPT = 4096,
 };
-#define COMMAND_ALL 4095
+#define COMMAND_ALL 8191
 
 // What a command is called and takes; what it does stands in cdc/command.
 struct command_info {

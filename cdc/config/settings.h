@@ -35,6 +35,7 @@ struct settings {
     int origin; // enum origin
     bool create;
     int on_gap; // enum on_gap
+    bool standby;
     int64_t row_max;
     int64_t idle_detach_us, idle_attach_every_us;            // the first 0: only when asked
     int64_t idle_wal_budget;                                 // 0: no limit

@@ -144,10 +144,15 @@ static void on_notice(void *arg, const PGresult *r)
     struct connection *c = arg;
     const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    bool held = text && strstr(text, "synchronized_standby_slots");
     // The text may be translated; no other warning of a walsender has this code.
-    if (state && strcmp(state, "55000") == 0 && text &&
+    if (state && strcmp(state, "55000") == 0 && text && !held &&
         (strstr(text, "skipped loading publication") || strchr(text, '"')))
         c->publication_skipped = true;
+    if (held && !c->held_back) // again and again
+        log_warn("the server holds the stream back until a standby has the same", "cause=%s",
+                 log_quote(text));
+    c->held_back |= held;
     c->ended |= state && strcmp(state, "57P01") == 0; // libpq takes it for a notice then
     log_debug("notice from the server", "sqlstate=%s text=%s", state ? state : "-",
               log_quote(text ? text : ""));

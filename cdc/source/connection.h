@@ -15,6 +15,7 @@ struct connection {
     lsn_t error_lsn;          // that its context names ("associated LSN 0/16B3748"); 0: none
     bool ended;               // idle, it was told that an administrator ended it (57P01)
     bool publication_skipped; // 18 noted "skipped loading publication"
+    bool held_back;           // 17 warned of synchronized_standby_slots
 };
 
 void pgresult_p(PGresult **r);

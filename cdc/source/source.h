@@ -79,6 +79,8 @@ int source_check(const struct source_options *o, struct buf *out, int *ret_bad,
                  struct err *e) MUST_CHECK;
 // `rowcast slot drop`: out says what was dropped. ERR_SOURCE: there is none, it is in use, or not
 // ours.
+int source_adopt(const struct source_options *o, struct journal *j, struct buf *out,
+                 struct err *e) MUST_CHECK;
 int source_drop_slot(const struct source_options *o, struct buf *out, struct err *e) MUST_CHECK;
 // `rowcast schema --source`: a preview of the generated schema from the catalog of the server.
 int source_schema(const struct source_options *o, struct buf *out, struct err *e) MUST_CHECK;
