@@ -139,6 +139,14 @@ static void pin_options(struct conninfo *ci)
     conninfo_set(ci, "options", options);
 }
 
+const char *conninfo_application(const struct conninfo *ci)
+{
+    const char *given = conninfo_get(ci, "application_name");
+    if (!given || !*given)
+        given = getenv("PGAPPNAME");
+    return given && *given ? given : conninfo_get(ci, "fallback_application_name");
+}
+
 static void find_timeout(struct conninfo *ci)
 {
     const char *given = conninfo_get(ci, "connect_timeout");

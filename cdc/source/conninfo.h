@@ -24,4 +24,6 @@ int conninfo_make(const struct source_options *o, enum conninfo_use use, struct 
 void conninfo_fini(struct conninfo *ci); // passwords are wiped
 // Sets or replaces one; an empty value is none.
 void conninfo_set(struct conninfo *ci, const char *key, const char *value);
+// What the server will know the session by.
+const char *conninfo_application(const struct conninfo *ci);
 const char *conninfo_get(const struct conninfo *ci, const char *key); // or NULL

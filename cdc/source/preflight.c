@@ -5,6 +5,7 @@
 #include "source/binary_columns.h"
 #include "source/hiding.h"
 #include "source/table_names.h"
+#include "source/watch.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
@@ -23,6 +24,25 @@ static int64_t deadline(void)
 }
 
 // ---- the server ----
+
+static void report_standbys(struct preflight *p, const char *standbys)
+{
+    struct conninfo ci;
+    struct err ignored; // a password file that cannot be read: the connection will say so
+    if (!*standbys || conninfo_make(p->o, CONNINFO_STREAM, &ci, &ignored) != 0)
+        return;
+    const char *name = conninfo_application(&ci);
+    if (watch_listed(standbys, name)) {
+        AUTO_FREE char *cause = xasprintf(
+            "is %s, which counts our connection (application_name %s): commits will wait for "
+            "rowcast",
+            standbys, name);
+        report(p, FINDING_WARN, ERR_NONE, "synchronous_standby_names", cause,
+               "name the standbys there, or give rowcast's connection an application_name that "
+               "does not match");
+    }
+    conninfo_fini(&ci);
+}
 
 static int check_server(struct preflight *p, struct err *e)
 {
@@ -76,12 +96,7 @@ static int check_server(struct preflight *p, struct err *e)
                                            slots + 10);
         report(p, FINDING_FAIL, ERR_SOURCE, "max_replication_slots", cause, remedy);
     }
-    const char *standbys = result_text(r, 0, 8);
-    if (strchr(standbys, '*'))
-        report(p, FINDING_WARN, ERR_NONE, "synchronous_standby_names",
-               "names every standby (*): commits may wait for rowcast",
-               "name the standbys, or give rowcast's connection an application_name that does not "
-               "match");
+    report_standbys(p, result_text(r, 0, 8));
     if (strcmp(result_text(r, 0, 9), "-1") == 0)
         report(p, FINDING_WARN, ERR_NONE, "max_slot_wal_keep_size",
                "has no limit: a slot that nobody reads fills the server's disk",

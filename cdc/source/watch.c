@@ -1,6 +1,8 @@
 #include "source/watch.h"
 
+#include <ctype.h>
 #include <inttypes.h>
+#include <strings.h>
 
 static int64_t kept(const struct slot_figures *f)
 {
@@ -146,4 +148,37 @@ const char *watch_name(enum watch_kind kind)
     static const char *const names[WATCH_KINDS] = {"retained_wal", "safe_wal", "xmin_age",
                                                    "other_slot", "synchronous"};
     return names[kind];
+}
+
+// One name of the list, as SQL's identifiers are written; 0: there is none at *at.
+static size_t take_name(const char **at, char *name, size_t size)
+{
+    const char *p = *at;
+    bool quoted = *p == '"';
+    size_t n = 0;
+    for (p += quoted; *p; p++) {
+        if (quoted && *p == '"' && *++p != '"')
+            break;
+        if (!quoted && !isalnum((unsigned char)*p) && *p != '_' && *p != '$' && !(*p & 0x80))
+            break;
+        if (n + 1 < size)
+            name[n++] = *p;
+    }
+    name[n] = 0;
+    *at = p;
+    return n;
+}
+
+bool watch_listed(const char *standby_names, const char *name)
+{
+    char one[64]; // an identifier's most
+    for (const char *at = standby_names; *at;) {
+        if (*at == '*')
+            return true;
+        if (take_name(&at, one, sizeof one) == 0)
+            at += *at != 0;
+        else if (strcasecmp(one, name) == 0)
+            return true;
+    }
+    return false;
 }

@@ -55,3 +55,5 @@ unsigned watch_look(struct watch *w, const struct slot_figures *f);
 void watch_describe(enum watch_kind kind, const struct slot_figures *f, const char *behind,
                     struct buf *out);
 const char *watch_name(enum watch_kind kind); // "retained_wal"
+// Whether synchronous_standby_names lists this application_name, or everybody.
+bool watch_listed(const char *standby_names, const char *name);

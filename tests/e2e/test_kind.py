@@ -113,6 +113,7 @@ def test_what_the_server_pays_is_said_once(pg, make_rowcast):
         found = command("check", *args, "--source", pg.conninfo()).stdout
         assert f"warn: retained_wal: the server keeps" in found and f"pid {pid}" in found, found
         assert "warn: synchronous: " in found
+        assert "warn: synchronous_standby_names: is *, which counts our connection" in found
         warned = [reason for reason in ("retained_wal", "xmin_age", "synchronous", "safe_wal")
                   if rc.metrics().get("rowcast_source_warning", reason=reason)]
         assert warned == ["retained_wal", "xmin_age", "synchronous"]

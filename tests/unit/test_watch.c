@@ -119,6 +119,19 @@ static void what_holds_it_back_is_named(void **state)
     says(&f, NULL, "prepared transaction 'shop' of user ann (77 transactions old)");
 }
 
+static void who_is_a_synchronous_standby(void **state)
+{
+    (void)state;
+    assert_false(watch_listed("", "rowcast_a"));
+    assert_true(watch_listed("*", "rowcast_a"));
+    assert_true(watch_listed("FIRST 1 (one, ROWCAST_A)", "rowcast_a"));
+    assert_true(watch_listed("ANY 2 (one,\"rowcast_a\")", "rowcast_a"));
+    assert_true(watch_listed("\"with \"\"quotes\"\" in\"", "with \"quotes\" in"));
+    assert_false(watch_listed("rowcast_ab, arowcast_a, \"rowcast_a", "rowcast"));
+    assert_false(watch_listed("\"rowcast a\", \"rowcast\"\"a\"", "rowcast"));
+    assert_false(watch_listed("((,\"", "rowcast_a"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +139,7 @@ int main(void)
         cmocka_unit_test(no_flutter_at_the_limit),
         cmocka_unit_test(what_is_not_known_or_not_wanted_is_not_said),
         cmocka_unit_test(what_holds_it_back_is_named),
+        cmocka_unit_test(who_is_a_synchronous_standby),
     };
     return cmocka_run_group_tests_name("watch", tests, NULL, NULL);
 }
