@@ -285,6 +285,38 @@ int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t, struc
     return 0;
 }
 
+#define SQL_COLUMNS(table)                                                                         \
+    "(select array_agg(a.attname || ' ' || a.atttypid order by a.attname) from pg_attribute a "    \
+    "where a.attrelid = " table ".oid and a.attnum > 0 and not a.attisdropped)"
+
+int lookup_former_roots(struct lookup *l, uint32_t oid, uint32_t xid, char ***ret_names,
+                        size_t *ret_n, struct err *e)
+{
+    if (lookup_connect(l, e) != 0)
+        return -1;
+    AUTO_BUF struct buf sql = {0};
+    AUTO_RESULT PGresult *r = NULL;
+    // xids are compared by their distance from this one, as they wrap.
+    buf_printf(&sql,
+               "select n.nspname || chr(1) || p.relname from pg_class c, pg_class p join "
+               "pg_namespace n on n.oid = p.relnamespace where c.oid = %u and not c.relispartition "
+               "and p.relkind = 'p' and not p.relispartition and ((c.xmin::text::bigint - %u) & "
+               "4294967295) <= ((txid_snapshot_xmax(txid_current_snapshot()) - %u) & 4294967295) "
+               "and " SQL_COLUMNS("c") " = " SQL_COLUMNS("p"),
+               oid, xid, xid);
+    if (ask(l, buf_cstr(&sql), &r, e) != 0)
+        return -1;
+    size_t n = 0;
+    char **names = xcalloc((size_t)PQntuples(r) + 1, sizeof *names);
+    for (int i = 0; i < PQntuples(r); i++) {
+        names[n] = publication_root(result_text(r, i, 0));
+        n += names[n] != NULL;
+    }
+    *ret_names = names;
+    *ret_n = n;
+    return 0;
+}
+
 int lookup_wal_lsn(struct lookup *l, lsn_t *ret_lsn, struct err *e)
 {
     AUTO_RESULT PGresult *r = NULL;

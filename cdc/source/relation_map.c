@@ -153,3 +153,21 @@ void relation_map_merge(struct relation_map *m)
     named_clear(&m->overlay_types);
     m->streamed = false;
 }
+
+void table_find_metrics(struct table *t)
+{
+    for (enum op op = OP_INSERT; op < OP_COUNT; op++) {
+        if (op == OP_READ)
+            continue;
+        AUTO_BUF struct buf labels = {0};
+        metrics_label(&labels, "table", t->relation->table);
+        metrics_label(&labels, "op", op_name(op));
+        t->changes[op] =
+            metric_new(METRIC_COUNTER, "rowcast_changes_total",
+                       "Changes read from the slot, by table and operation.", buf_cstr(&labels), 1);
+        t->bytes[op] = metric_new(METRIC_COUNTER, "rowcast_change_bytes_total",
+                                  "Bytes of changes as PostgreSQL sent them, by table and "
+                                  "operation.",
+                                  buf_cstr(&labels), 1);
+    }
+}

@@ -15,6 +15,7 @@ struct relations {
     struct binary binary; // version 0: values come as text
     bool binary_given_up;
     struct relation_map map;
+    uint32_t xid;                            // of the transaction at hand
     struct table_names *names;               // kept over connections
     struct pgoutput wire;                    // scratch for decoding a kept message again
     struct seen_column columns[COLUMNS_MAX]; // scratch
@@ -90,6 +91,11 @@ void relations_see(struct relations *rs, const struct pgoutput_relation *r, stru
                    uint32_t arrival)
 {
     relation_map_see(&rs->map, r, bytes, arrival);
+}
+
+void relations_begin(struct relations *rs, uint32_t xid)
+{
+    rs->xid = xid;
 }
 
 void relations_replay(struct relations *rs)
@@ -343,6 +349,30 @@ static int look_up(struct relations *rs, const struct pgoutput_relation *r, cons
     return 0;
 }
 
+// A table that is published by itself and no partition now, but may have been one of a table that
+// is wanted when the transaction at hand changed it: made and detached since.
+static int was_partition(struct relations *rs, const struct described *t, bool *ret_was,
+                         struct err *e)
+{
+    char **names;
+    size_t n;
+    if (lookup_former_roots(rs->o.lookup, t->table.relid, rs->xid, &names, &n, e) != 0) {
+        e->class = ERR_RETRY;
+        return err_wrap(e, "no answer about table %s: ", t->name);
+    }
+    *ret_was = false;
+    for (size_t i = 0; i < n; i++) {
+        *ret_was |= source_wants(rs->o.source, names[i], NULL);
+        free(names[i]);
+    }
+    free(names);
+    if (*ret_was)
+        log_warn("a table that was never seen before may have been a partition of a table that is "
+                 "wanted when it was changed, and is none now: its changes of then are kept",
+                 "table=%s", log_quote(t->name));
+    return 0;
+}
+
 // Whether the table globs want it, by one of its names; *ret_info is filled if asked for.
 static int find_wanted(struct relations *rs, struct described *t, const struct pgoutput_relation *r,
                        struct table_info *ret_info, struct err *e)
@@ -364,6 +394,12 @@ static int find_wanted(struct relations *rs, struct described *t, const struct p
                  "table=%s", log_quote(t->name));
     t->table.kept |= t->unknown || source_wants(o, t->name, ret_info->root);
     t->settled = t->table.kept && (t->unknown || ret_info->root || !column_globs);
+    if (t->table.kept || root || ret_info->root)
+        return 0;
+    // Not settled: when it is described again, it was detached.
+    if (was_partition(rs, t, &t->unknown, e) != 0)
+        return -1;
+    t->table.kept = t->unknown;
     return 0;
 }
 
@@ -381,24 +417,6 @@ static void fill_map(struct relations *rs, struct described *t, const struct pgo
         t->table.has_key |= c->key;
     }
     row_map_init(t->table.map);
-}
-
-void relations_find_metrics(struct table *t)
-{
-    for (enum op op = OP_INSERT; op < OP_COUNT; op++) {
-        if (op == OP_READ)
-            continue;
-        AUTO_BUF struct buf labels = {0};
-        metrics_label(&labels, "table", t->relation->table);
-        metrics_label(&labels, "op", op_name(op));
-        t->changes[op] =
-            metric_new(METRIC_COUNTER, "rowcast_changes_total",
-                       "Changes read from the slot, by table and operation.", buf_cstr(&labels), 1);
-        t->bytes[op] = metric_new(METRIC_COUNTER, "rowcast_change_bytes_total",
-                                  "Bytes of changes as PostgreSQL sent them, by table and "
-                                  "operation.",
-                                  buf_cstr(&labels), 1);
-    }
 }
 
 // The columns of a message, with what a look-up adds; *info is filled if it was not and had to be.

@@ -29,7 +29,7 @@ struct table {
     bool has_key;
     const struct relation *relation;
     struct row_map *map;
-    struct metric *changes[OP_COUNT], *bytes[OP_COUNT]; // NULL before relations_find_metrics
+    struct metric *changes[OP_COUNT], *bytes[OP_COUNT]; // NULL before table_find_metrics
 };
 
 struct relations;
@@ -54,6 +54,8 @@ void relations_see_type(struct relations *rs, uint32_t oid, const char *schema, 
 // to relations_replayed, or relations_clear.
 void relations_replay(struct relations *rs);
 void relations_replayed(struct relations *rs);
+// The transaction whose changes come now.
+void relations_begin(struct relations *rs, uint32_t xid);
 // The table of a change; its relation version is made, with a look-up if need be, at first use.
 // ERR_DATA: the stream never described this relid. ERR_USAGE: a key column is excluded or masked.
 int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t,
@@ -61,7 +63,7 @@ int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t,
 // The quoted name, of any relid described so far; NULL otherwise.
 const char *relations_name(struct relations *rs, uint32_t relid);
 // Fills in the metrics of a kept table.
-void relations_find_metrics(struct table *t);
+void table_find_metrics(struct table *t);
 // Asks for all published tables and makes a relation version of each that is wanted and new.
 int relations_seed(struct relations *rs, struct err *e) MUST_CHECK;
 // The version of a table as the catalog has it: made when the newest is another. The stream has

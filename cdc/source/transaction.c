@@ -143,6 +143,7 @@ int transaction_begin(struct transaction *t, const struct pgoutput_message *m, s
     buf_clear(&t->origin);
     if (t->dropped)
         return 0;
+    relations_begin(t->o.relations, m->txn.xid);
     transaction_passed(t, m->txn.lsn);
     transaction_compare_begin(t);
     return 0;

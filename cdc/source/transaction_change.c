@@ -63,7 +63,7 @@ static void give_back(struct transaction *t)
 static void count(struct table *table, enum op op, size_t bytes)
 {
     if (unlikely(!table->bytes[op]))
-        relations_find_metrics(table);
+        table_find_metrics(table);
     metric_add(table->changes[op], 1);
     metric_add(table->bytes[op], (int64_t)bytes);
 }

@@ -66,6 +66,30 @@ def test_partitions_detached_and_dropped_while_away(make_postgres, make_rowcast)
         assert bool(found) is unknown, rc.process.log_text()
 
 
+def test_a_partition_that_came_and_went_while_away(each_pg, make_rowcast):
+    """Also where partitions are published by themselves: its changes of then are kept, and neither
+    those of now nor those of other tables."""
+    pg = each_pg
+    # (10 has no primary keys on partitioned tables)
+    pg.sql("create table sales (id int, year int) partition by range (year);"
+           "create table sales_24 partition of sales for values from (24) to (25);"
+           "create table other (id int primary key); create table staging (id int, n int);"
+           "create publication rowcast for all tables")
+    rc = make_rowcast("--table", "public.sales", source=pg.conninfo()).start()
+    assert rc.stop() == 0
+    pg.sql("create table sales_25 partition of sales for values from (25) to (26)")
+    pg.sql("insert into sales values (1, 25); insert into other values (1);"
+           "insert into staging values (1)")
+    pg.sql("truncate staging; alter table sales detach partition sales_25")
+    pg.sql("insert into sales_25 values (2, 25)")
+    pg.sql("create table sales_26 partition of sales for values from (26) to (27);"
+           "insert into sales values (3, 26)")
+    rc.start()
+    assert tables(rc, 2) == ["public.sales_25", "public.sales_26"]
+    assert rc.log_contains("level=warn.*may have been a partition.*public.sales_25")
+    assert not rc.log_contains("may have been.*(other|staging)")
+
+
 def test_a_table_that_becomes_a_partition(make_postgres, make_rowcast):
     pg = make_postgres(NEWEST)
     pg.sql(SALES + leaf(2024) + "; create table sales_2025 (like sales including all);"
