@@ -155,6 +155,12 @@ static void put_sinks(const struct pipeline *p, struct buf *out)
     buf_putc(out, '}');
 }
 
+static struct metric *lsn_metric(const char *labels)
+{
+    return metric_new(METRIC_GAUGE, "rowcast_lsn",
+                      "WAL position, as a number, by how far it is taken care of.", labels, 1);
+}
+
 static int status(void *arg, const char *argument, struct buf *out, struct err *e)
 {
     struct pipeline *p = arg;
@@ -178,8 +184,10 @@ static int status(void *arg, const char *argument, struct buf *out, struct err *
         put_cursor(out, "earliest", journal_earliest(p->journal));
         put_cursor(out, "latest", journal_latest(p->journal));
     }
+    put_lsn(out, "received", (lsn_t)metric_get(lsn_metric("kind=\"received\"")));
     put_lsn(out, "appended", journal_appended(p->journal));
     put_lsn(out, "watermark", journal_watermark(p->journal));
+    put_lsn(out, "acknowledged", (lsn_t)metric_get(lsn_metric("kind=\"acknowledged\"")));
     put_sinks(p, out);
     buf_puts(out, "}\n");
     return 0;

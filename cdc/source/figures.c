@@ -172,6 +172,10 @@ static void look_for_the_end(struct figures *f, int64_t now)
     case LOOKUP_REFUSED:
         if (!f->ended_at)
             f->ended_at = now;
+        f->refused = true;
+        return;
+    case LOOKUP_FAILED:
+        f->refused |= f->ended_at != 0;
         return;
     }
 }
@@ -189,20 +193,26 @@ void figures_step(struct figures *f, bool ready, const struct figures_ours *ours
     AUTO_RESULT PGresult *r = NULL;
     if (lookup_answer(f->lookup, &r) && PQntuples(r) == 1) {
         f->ended_at = 0; // it was only that session's end
+        f->refused = false;
         take(f, r, ours, now);
     }
     look_for_the_end(f, now);
 }
 
+static int64_t stopping_at(const struct figures *f)
+{
+    return f->ended_at ? f->ended_at + (f->refused ? STOPPING_US : UNSURE_US) : INT64_MAX;
+}
+
 int64_t figures_deadline(const struct figures *f)
 {
-    int64_t stopping = f->ended_at ? f->ended_at + STOPPING_US : INT64_MAX;
+    int64_t stopping = stopping_at(f);
     return stopping < f->due_at ? stopping : f->due_at;
 }
 
 bool figures_stopping(const struct figures *f, int64_t now)
 {
-    return f->ended_at && now >= f->ended_at + STOPPING_US;
+    return now >= stopping_at(f);
 }
 
 int figures_once(struct connection *sql, const char *slot, struct slot_figures *ret_f,

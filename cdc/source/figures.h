@@ -17,6 +17,7 @@
 #define FIGURES_FIRST_US    INT64_C(3000000) // a slot that was just taken is behind: no news yet
 #define FIGURES_WARNED_US   INT64_C(2000000) // while a warning stands: its end is told soon
 #define FIGURES_LOOK_US     INT64_C(100000)  // the look-up connection is looked at this often
+#define UNSURE_US           INT64_C(2000000) // for a new look-up connection to say that it does not
 #define STOPPING_US         INT64_C(400000)  // left to a stopping server to end the stream itself
 
 struct figures {
@@ -30,6 +31,7 @@ struct figures {
     struct slot_figures last;
     struct silence_witness witness;
     int64_t ended_at; // the server ended the look-up connection; 0: it did not
+    bool refused;     // .. and makes no new one
     struct metric *lag_bytes, *retained, *safe, *xmin_age;
 };
 

@@ -516,8 +516,10 @@ void lookup_ask(struct lookup *l, const char *question)
     struct conninfo ci;
     if (make_conninfo(l, &ci, &ignored) != 0)
         return;
-    if (connection_begin(&ci, l->waiter, &l->c, &ignored) != 0)
+    if (connection_begin(&ci, l->waiter, &l->c, &ignored) != 0) {
         l->c = NULL;
+        l->end = LOOKUP_FAILED;
+    }
     conninfo_fini(&ci);
 }
 
@@ -537,8 +539,7 @@ static void go_on_opening(struct lookup *l)
     if (poll(&p, 1, 0) <= 0)
         return;
     if (connection_proceed(l->c, &ignored) != 0) {
-        if (strcmp(l->c->sqlstate, "57P03") == 0)
-            l->end = LOOKUP_REFUSED;
+        l->end = strcmp(l->c->sqlstate, "57P03") == 0 ? LOOKUP_REFUSED : LOOKUP_FAILED;
         lookup_disconnect(l);
     } else if (!l->c->opening) {
         AUTO_FREE char *first = settings(l);

@@ -79,5 +79,6 @@ enum lookup_end {
     LOOKUP_GOES_ON, // nothing that concerns others
     LOOKUP_ENDED,   // an administrator ended the session, or all: the server stops
     LOOKUP_REFUSED, // a new one was refused: the server stops, or has just started
+    LOOKUP_FAILED,  // a new one could not be made, for another cause
 };
 enum lookup_end lookup_end(struct lookup *l);

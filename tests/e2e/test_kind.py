@@ -7,6 +7,7 @@ import signal
 import stat
 import time
 
+from lib.postgres import lsn_number
 from lib.rowcast import command
 from lib.wait import free_port, wait_for
 
@@ -39,9 +40,11 @@ def test_status_is_asked_at_the_control_socket(pg, make_rowcast):
     said = ask(rc)
     assert (said["slot"], said["state"], said["pid"]) == ("rowcast", "live", rc.process.pid)
     assert said["sinks"] == {"websocket": {"gates": False}}
-    before = said["watermark"]
     pg.sql("insert into t values (1)")
-    wait_for(lambda: ask(rc)["watermark"] != before, 15, lambda: f"the watermark to move: {said}")
+    end = pg.lsn()
+    wait_for(lambda: all(lsn_number(ask(rc)[key]) >= end for key in
+                         ("received", "appended", "watermark", "acknowledged")), 15,
+             lambda: f"the positions to reach {end}: {ask(rc)}")
     rc.kill9()
     gone = command("status", "--journal", rc.journal)
     assert (gone.returncode, "no rowcast runs" in gone.stderr) == (6, True), gone
@@ -172,3 +175,19 @@ def test_a_stopping_server_does_not_wait_for_what_is_in_work(make_postgres, make
     pg.sql("insert into t values (0)")
     with rc.stream(tables=["t"], start="earliest") as stream:
         stream.entries_until(lambda e: e.get("op") == "insert" and e["row"]["id"] == 0, 30)
+
+
+def test_an_ended_session_is_no_shutdown(pg, make_rowcast):
+    """An administrator ends the look-up session: a new one is made, and the stream goes on."""
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast(source=pg.conninfo()).start()
+    stream_pid = pg.slot("rowcast")["active_pid"]
+    of_lookup = "from pg_stat_activity where application_name = 'rowcast_lookup'"
+    ended = pg.value(f"select pid {of_lookup}")
+    assert pg.value("select pg_terminate_backend(%s)", ended)
+    wait_for(lambda: pg.sql(f"select pid {of_lookup} and state = 'idle' and pid <> %s", ended), 10,
+             "a new look-up session that has asked")
+    wait_for(lambda: pg.value(f"select clock_timestamp() - backend_start > interval '3 s'"
+                              f" {of_lookup}"), 10, "what would be given up to be given up")
+    assert pg.slot("rowcast")["active_pid"] == stream_pid
+    assert rc.metrics().get("rowcast_reconnects_total") == 0
