@@ -193,7 +193,7 @@ def test_an_error_at_each_connection_is_said_once(make_postgres, make_rowcast):
     """The server has no room to decode: each connection streams, then fails at the same place."""
     pg = make_postgres(conf={"logical_decoding_work_mem": "64kB"})
     pg.sql("create table t (id int primary key, v text); create publication rowcast for table t")
-    rc = make_rowcast(source=pg.conninfo()).start()
+    rc = make_rowcast("--streaming", "off", source=pg.conninfo()).start()
     spill = pg.data / "pg_replslot" / "rowcast"
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=777", "tmpfs", spill], check=True)
     try:
