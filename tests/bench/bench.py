@@ -31,6 +31,11 @@ from source import ROWS, SourceBench, recvlogical
 ONE_BY_ONE = """do $$ begin for n in 1..{n} loop
   insert into bench values (n, n % 1000, 'customer ' || n % 977, repeat(md5(n::text), 3), now(),
     (n % 100000) / 100.0); commit; end loop; end $$"""
+TYPED_TABLE = """create table typed (id bigint primary key, a int, b bigint, c float8, d float8,
+  e timestamptz, f timestamptz, g numeric, h uuid, i int[], k bool)"""
+TYPED = """insert into typed select n, n % 1000, n::bigint * 1234567, n / 7.0, random(),
+  '2026-01-01'::timestamptz + n * interval '1.000001 s', now(), n / 100.0, md5(n::text)::uuid,
+  array[n, n + 1, n % 7], n % 2 = 0 from generate_series(1, {n}) n"""
 TABLE = """create table bench (id bigint primary key, kind int, name text, note text,
   at timestamptz, amount numeric)"""
 
@@ -117,10 +122,10 @@ class Bench(SourceBench):
 
     # ---- drains ----
 
-    def drain_once(self, pg, slot, changes, lsn, unix, streaming=False):
+    def drain_once(self, pg, slot, changes, lsn, unix, streaming=False, extra=()):
         connection = pg.connect()
-        process, began = self.start(pg, slot, unix,
-                                    extra=("--streaming", "on" if streaming else "off"))
+        process, began = self.start(pg, slot, unix, extra=(
+            "--streaming", "on" if streaming else "off", *extra))
         self.ready(process)
         child = self.subscribe(process, 1, changes)
         self.result(child)
@@ -168,6 +173,34 @@ class Bench(SourceBench):
         self.drain(f"{n:,} rows in one transaction", ROWS, n, 1.05, 0.75, 2)
         n = self.n(200_000)
         self.drain(f"{n:,} one-row transactions", ONE_BY_ONE, n, 1.05, 0.45, 4)
+
+    # ---- binary values ----
+
+    def binary(self):
+        """Values in binary form against text, of the table of the drains and of one with many
+        numbers and times; the runs of both take turns."""
+        for what, load in (("", ROWS), (" of numbers and times", TYPED)):
+            pg = self.server()
+            pg.sql(TYPED_TABLE + "; alter publication bench add table typed")
+            n = self.n(1_000_000)
+            pairs = [(f"{how}_{i}", how) for i in range(self.args.runs) for how in ("off", "on")]
+            for slot, _ in pairs:
+                self.slot(pg, slot)
+            pg.sql(load.format(n=n))
+            pg.sql("checkpoint")
+            lsn = pg.lsn()
+            took = {"off": [], "on": []}
+            for slot, how in pairs:
+                took[how].append(self.drain_once(pg, slot, n, lsn, False,
+                                                 extra=("--binary", how)))
+                pg.sql("select pg_drop_replication_slot(%s)", slot)
+            text, binary = ([statistics.median(x) for x in zip(*took[how])] for how in took)
+            self.report(f"{n:,} rows{what}, binary values",
+                        f"{n / binary[0]:,.0f} rows/s; as text {n / text[0]:,.0f}; "
+                        f"x {text[0] / binary[0]:.2f}")
+            self.report(f"{n:,} rows{what}, binary values: CPU a change",
+                        f"{binary[1]:.2f} us; as text {text[1]:.2f} us")
+            pg.destroy()
 
     # ---- memory ----
 
@@ -344,7 +377,8 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="a twentieth of the work: a try-out")
-    parser.add_argument("--only", default="drain,streaming,snapshot,binary,memory,start,latency,fanout,kafka")
+    parser.add_argument("--only", default="drain,streaming,snapshot,binary,memory,start,latency,"
+                                          "fanout,kafka")
     args = parser.parse_args()
     bench = Bench(args)
     parts = {"drain": bench.drains, "streaming": bench.streaming, "snapshot": bench.snapshot,
