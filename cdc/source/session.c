@@ -407,7 +407,7 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
     return r;
 }
 
-// ---- binary values ----
+// ---- what is asked for ----
 
 static void choose_form(struct session *s)
 {
@@ -415,15 +415,24 @@ static void choose_form(struct session *s)
     relations_set_binary(s->o->relations, s->binary ? s->c->version : 0);
 }
 
-// The server has met a value that has no binary form, of a column that came after our check.
-static int send_failed(struct session *s, struct err *e)
+// What the server failed at need not come back where less is asked of it.
+static int ask_for_less(struct session *s, struct err *e)
 {
-    static const char no_send_function[] = "42883";
-    if (!s->binary || strcmp(s->c->sqlstate, no_send_function) != 0)
-        return -1;
-    relations_give_up_binary(s->o->relations);
-    e->class = ERR_RETRY;
-    return err_wrap(e, "asking for values as text from now on: ");
+    static const char no_send_function[] = "42883", internal[] = "XX000";
+    if (s->binary && strcmp(s->c->sqlstate, no_send_function) == 0) {
+        // A value without a binary form, of a column that came after our check.
+        relations_give_up_binary(s->o->relations);
+        e->class = ERR_RETRY;
+        return err_wrap(e, "asking for values as text from now on: ");
+    }
+    if (s->streaming && strcmp(s->c->sqlstate, internal) == 0) {
+        // Tables that a transaction made, and then took back while it was being decoded, may not be
+        // found any more.
+        transaction_stop_streaming(s->o->transaction);
+        e->class = ERR_RETRY;
+        return err_wrap(e, "going on without streaming for an hour: ");
+    }
+    return -1;
 }
 
 static int session_body(struct session *s, struct session_end *end, struct err *e)
@@ -453,7 +462,7 @@ static int session_body(struct session *s, struct session_end *end, struct err *
         slot_taken(s, &from, e) != 0 || skip_done(s, e) != 0)
         return -1;
     end->streamed_at = clock_mono_us();
-    return stream(s, from, end, e) == 0 ? 0 : send_failed(s, e);
+    return stream(s, from, end, e) == 0 ? 0 : ask_for_less(s, e);
 }
 
 int session_run(const struct session_options *o, struct session_end *ret_end, struct err *e)

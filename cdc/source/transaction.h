@@ -28,6 +28,8 @@ int transaction_message(struct transaction *t, struct slice payload, int64_t sen
                         char **owned, struct err *e) MUST_CHECK;
 // Whether streaming is wanted of the next connection: not while a spool had no room lately.
 bool transaction_streams(const struct transaction *t);
+// Streaming has failed: it is not asked for again before an hour is over.
+void transaction_stop_streaming(struct transaction *t);
 // A streamed transaction was committed and is not in the journal yet: before anything else of the
 // connection comes transaction_replay, until this is false.
 bool transaction_replaying(const struct transaction *t);

@@ -25,8 +25,11 @@ void transaction_stream_init(struct transaction *t)
     static const char help[] = "What was sent and then aborted: transactions, subtransactions.";
     t->stream.aborts = metric_new(METRIC_COUNTER, aborts, help, "what=\"transaction\"", 1);
     t->stream.subaborts = metric_new(METRIC_COUNTER, aborts, help, "what=\"subtransaction\"", 1);
-    t->stream.fallbacks = metric_new(METRIC_COUNTER, "rowcast_streaming_fallbacks_total",
-                                     "Connections given up because a spool had no room.", "", 1);
+    t->stream.fallbacks =
+        metric_new(METRIC_COUNTER, "rowcast_streaming_fallbacks_total",
+                   "Connections given up because a spool had no room, or the server "
+                   "could not decode what was open.",
+                   "", 1);
 }
 
 void transaction_stream_fini(struct transaction *t)
@@ -52,11 +55,16 @@ bool transaction_replaying(const struct transaction *t)
     return t->stream.replay;
 }
 
-// A spool failed, with the cause in *e.
-static int fall_back(struct transaction *t, uint32_t xid, struct err *e)
+void transaction_stop_streaming(struct transaction *t)
 {
     t->stream.again_at = clock_mono_us() + OFF_US;
     metric_add(t->stream.fallbacks, 1);
+}
+
+// A spool failed, with the cause in *e.
+static int fall_back(struct transaction *t, uint32_t xid, struct err *e)
+{
+    transaction_stop_streaming(t);
     struct err cause = *e;
     return err_set(e, ERR_RETRY,
                    "spool of the open transaction %u: %.500s; going on without streaming for an "
