@@ -8,6 +8,9 @@ import random
 
 import psycopg
 
+from . import wild
+from .wild import Wild
+
 SCHEMA = """
 create table orders (id int primary key, customer bigint, total numeric(12,2), note text);
 alter table orders alter note set storage external;
@@ -31,9 +34,10 @@ EXPECTED = (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation,
 
 class Writer:
     """Transactions of random inserts, updates, deletes, key changes, large values, truncates,
-    savepoints, rollbacks and DDL, several at a time on connections of their own."""
+    savepoints, rollbacks and DDL, several at a time on connections of their own. wild: also what
+    lib.wild does, which needs its SCHEMA."""
 
-    def __init__(self, pg, seed, connections=3, ddl=True, truncate=True):
+    def __init__(self, pg, seed, connections=3, ddl=True, truncate=True, wild=False):
         self.pg = pg
         self.random = random.Random(seed)
         self.ddl = ddl
@@ -42,6 +46,7 @@ class Writer:
         self.names = 0
         self.connections = []
         self.commits = 0
+        self.wild = Wild(pg, self.random) if wild else None
 
     def connect(self):
         self.close()
@@ -63,15 +68,23 @@ class Writer:
             c = self.random.choice(self.connections)
             try:
                 self._step(c)
-            except EXPECTED:
+            except self._expected():
                 c.rollback()
         for c in self.connections:
             try:
                 c.commit()
-            except EXPECTED:
+            except self._expected():
                 c.rollback()
+        if self.wild:
+            self.wild.finish(None)
+
+    def _expected(self):
+        return EXPECTED + wild.EXPECTED if self.wild else EXPECTED
 
     def _step(self, c):
+        if self.wild and self.random.random() < 0.35:
+            self.wild.step(c)
+            return
         r = self.random.random()
         if r < 0.17:
             c.commit()
@@ -161,6 +174,8 @@ class State:
                     self.rows[t].clear()
             return
         row = _by_number(change.get("row"), numbers)
+        if table not in self.bags and table not in self.rows:
+            return  # the oracle's
         if table in self.bags:
             old = _by_number(change.get("old"), numbers)
             self._apply_bag(self.bags[table], op, row, old, where)
@@ -229,6 +244,7 @@ class Replay:
 
     def __init__(self):
         self.changes = []
+        self.everything = []  # logical messages too
         self.state = State()
         self.numbers = {}  # table -> newest map
         self.used = {}     # position -> map
@@ -236,7 +252,10 @@ class Replay:
     def take(self, entry):
         if entry.get("type") == "relation":
             self.numbers[entry["table"]] = {c["name"]: c["number"] for c in entry["columns"]}
-        elif "op" in entry and entry["op"] != "message":
+            return
+        if "op" in entry:
+            self.everything.append(entry)
+        if "op" in entry and entry["op"] != "message":
             if self.changes:
                 assert place(self.changes[-1]) < place(entry), \
                     f"out of order: {self.changes[-1]} before {entry}"

@@ -49,6 +49,7 @@ CONF = {
     "max_connections": "50",
     "max_wal_senders": "10",
     "max_replication_slots": "10",
+    "max_prepared_transactions": "20",
     "autovacuum": "off",
     "log_line_prefix": "%m [%p] %a ",
     "listen_addresses": "127.0.0.1",
