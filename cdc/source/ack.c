@@ -20,6 +20,16 @@ void ack_init(struct ack *a, lsn_t start, lsn_t confirmed, int64_t timeout_us, i
     };
 }
 
+int ack_check(const struct ack *a, lsn_t lsn, struct err *e)
+{
+    if (likely(!a->far || lsn <= a->far))
+        return 0;
+    return err_set(e, ERR_DATA,
+                   "the server speaks of WAL at %X/%X, farther than it can be: what it sends is "
+                   "damaged",
+                   LSN_ARG(lsn));
+}
+
 void ack_end(struct ack *a, lsn_t lsn, bool stored)
 {
     a->received = u64_max(a->received, lsn);

@@ -11,7 +11,8 @@
 #define ACK_INTERVAL_US      INT64_C(10000)   // between two statuses that the peer did not time out
 #define PROGRESS_INTERVAL_US INT64_C(1000000) // between two progress entries
 #define ASKED_AGAIN_US       INT64_C(250000)  // keepalives this close belong together
-#define ASKED_LONG_US        INT64_C(1000000) // to be asked for what we cannot say
+#define FAR_BYTES            (UINT64_C(1) << 50) // a petabyte of WAL on one connection
+#define ASKED_LONG_US        INT64_C(1000000)    // to be asked for what we cannot say
 
 struct ack {
     lsn_t received;      // highest LSN that the server sent: of a commit's end or of a keepalive
@@ -24,6 +25,7 @@ struct ack {
     lsn_t asked;         // where the server asked last for a status
     int64_t asked_at;    // when
     int64_t asked_since; // since when it asks there, again and again, and hears nothing new
+    lsn_t far;           // no honest server comes there while we are connected; 0: not known
     bool reply;          // the server asked for a status
     bool urgent;         // it asked while something was not acknowledged: it may be stopping
 };
@@ -31,6 +33,9 @@ struct ack {
 // A new connection, started at `start` (the journal's watermark), to a slot that stands at
 // `confirmed`. timeout_us: the server's wal_sender_timeout, 0: none.
 void ack_init(struct ack *a, lsn_t start, lsn_t confirmed, int64_t timeout_us, int64_t now);
+// -1 (ERR_DATA): lsn is farther than any server writes. Believed, it would stand in the journal,
+// and nothing that really comes would be behind it.
+int ack_check(const struct ack *a, lsn_t lsn, struct err *e) MUST_CHECK;
 // A transaction (or message) ended at lsn. stored: it left something in the builder.
 void ack_end(struct ack *a, lsn_t lsn, bool stored);
 // A keepalive. in_txn: a transaction is being received (its walEnd then lies before that).

@@ -360,6 +360,7 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
 {
     ack_init(&s->ack, from, s->preflight.slot.confirmed, s->preflight.sender_timeout_us,
              clock_mono_us());
+    s->ack.far = u64_max(s->history.end, from) + FAR_BYTES;
     s->stream = (struct stream){
         .c = s->c,
         .waiter = s->o->waiter,

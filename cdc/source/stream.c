@@ -93,6 +93,8 @@ static int on_keepalive(struct loop *l, struct reader *r, struct err *e)
     bool reply = reader_u8(r);
     if (!reader_done(r))
         return err_set(e, ERR_DATA, "malformed keepalive from the server");
+    if (ack_check(s->ack, wal_end, e) != 0)
+        return -1;
     l->reading.caught_up = true;
     ack_keepalive(s->ack, wal_end, reply, transaction_open(s->transaction), clock_mono_us());
     if (ack_in_the_way(s->ack))

@@ -122,7 +122,7 @@ static int check_order(struct transaction *t, lsn_t lsn, struct err *e)
         return err_set(e, ERR_DATA, "transaction %X/%X came behind %X/%X, against the order of WAL",
                        LSN_ARG(lsn), LSN_ARG(t->newest));
     t->newest = lsn;
-    return 0;
+    return ack_check(t->ack, lsn, e);
 }
 
 int transaction_begin(struct transaction *t, const struct pgoutput_message *m, struct err *e)
@@ -151,6 +151,8 @@ int transaction_begin(struct transaction *t, const struct pgoutput_message *m, s
 
 int transaction_end(struct transaction *t, lsn_t end_lsn, struct err *e)
 {
+    if (unlikely(ack_check(t->ack, end_lsn, e) != 0))
+        return -1;
     t->newest_end = end_lsn;
     if (t->dropped) {
         t->open = false;

@@ -1,6 +1,7 @@
 """A server that sends what no server should: rowcast does not crash, grow or hang, says what it
 met, and loses nothing once the server is honest again."""
 
+import struct
 import time
 
 import pytest
@@ -56,6 +57,8 @@ PASSING = {
 POISON = {
     "an unknown frame": (message(b"d", b"z" * 100), "unknown frame 0x7a"),
     "a short keepalive": (message(b"d", b"k123"), "malformed keepalive"),
+    "WAL that is too far": (message(b"d", b"k" + struct.pack("!QQB", 2**63, 0, 1)), "farther than"),
+    "a commit that is too far": (begin(2**63), "farther than"),
     "a row outside of everything": (insert(1, [b"1"]), "outside of a transaction"),
     "a row of no table": (begin(FAR) + insert(4711, [b"1"]), "4711"),
     "columns that are not there": (begin(FAR) + relation(9, [b"id"], count=60000), "malformed"),

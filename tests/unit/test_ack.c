@@ -158,6 +158,19 @@ static void a_server_that_only_asks_is_not_left(void **state)
     assert_false(asked(&a, NO_GATE, &now, now + 10 * SECOND)); // nothing is held back
 }
 
+static void what_is_too_far_is_not_believed(void **state)
+{
+    (void)state;
+    struct ack a;
+    struct err e;
+    ack_init(&a, 0x1000, 0x1000, 0, 0);
+    assert_int_equal(ack_check(&a, UINT64_MAX, &e), 0); // nothing is known
+    a.far = 0x1000 + FAR_BYTES;
+    assert_int_equal(ack_check(&a, a.far, &e), 0);
+    assert_int_equal(ack_check(&a, a.far + 1, &e), -1);
+    assert_int_equal(e.class, ERR_DATA);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +183,7 @@ int main(void)
         cmocka_unit_test(a_stopping_server_is_not_kept_waiting),
         cmocka_unit_test(a_stopping_server_does_not_wait_for_a_sink),
         cmocka_unit_test(a_server_that_only_asks_is_not_left),
+        cmocka_unit_test(what_is_too_far_is_not_believed),
     };
     return cmocka_run_group_tests_name("ack", tests, NULL, NULL);
 }
