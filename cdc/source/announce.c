@@ -1,11 +1,18 @@
 #include "source/announce.h"
 
 #include "base/log.h"
+#include "base/metrics.h"
 #include "proto/schema_change.h"
 
 static void say(const struct relation *before, const struct relation *after, struct position at)
 {
     enum schema_step step = schema_change_step(before, after);
+    AUTO_BUF struct buf labels = {0};
+    metrics_label(&labels, "change", schema_step_name(step));
+    metric_add(metric_new(METRIC_COUNTER, "rowcast_schema_changes_total",
+                          "New shapes of tables that were told of in the stream.",
+                          buf_cstr(&labels), 1),
+               1);
     if (step == SCHEMA_CREATED) // each table's first
         log_debug("first change of a table", "table=%s version=%u", log_quote(after->table),
                   after->id);

@@ -141,6 +141,7 @@ void relation_map_merge(struct relation_map *m)
         }
         if (known)
             discard(&m->tables, known);
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): `known` was freed, which is another one
         HASH_DEL(m->overlay, t);
         HASH_ADD(hh, m->tables, table.relid, sizeof t->table.relid, t);
     }

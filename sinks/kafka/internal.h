@@ -56,10 +56,10 @@ struct kafka {
     struct journal_reader *reader;
     pthread_t thread;
     int wake;                // eventfd: the journal has more, librdkafka has something, stop
+    _Atomic uint32_t era;    // of the journal's: `durable` is of it
+    _Atomic lsn_t durable;   // any thread
     _Atomic int64_t stop_at; // when to give up delivering; 0: go on. Any thread
-    _Atomic lsn_t durable;   // any thread; holds for `era` of the journal's
-    _Atomic uint32_t era;
-    pthread_mutex_t lock; // of `failure`
+    pthread_mutex_t lock;    // of `failure`
     bool failed;
     struct err failure;
 
@@ -75,13 +75,13 @@ struct kafka {
     // what is being sent
     struct flight *flight; // its batch; NULL: the next one is to be read
     size_t next;           // entry of it
-    int sent;              // records of that entry
     struct position skip;  // the consumer has what is at or below
     struct encoder encoder;
     struct topic_names *names;
     struct topic *topics, *message_topic, *event_topic, *position_topic;
     struct route **routes; // by relation id
     size_t route_cap;
+    int sent; // records of the entry `next`
 
     // holding: the next change cannot be sent
     bool held;
