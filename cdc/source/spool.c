@@ -76,6 +76,7 @@ struct spools *spools_new(const struct spools_options *o)
 
 static void show(const struct spools *ss)
 {
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): HASH_DEL unlinked what was freed
     metric_set(ss->count, HASH_COUNT(ss->open));
     metric_set(ss->bytes_memory, (int64_t)(ss->memory + ss->stack_memory));
     metric_set(ss->bytes_disk, (int64_t)ss->disk);
@@ -457,6 +458,7 @@ int spool_next(struct spool *s, struct spooled *ret_m, struct err *e)
         if (fill(s, sizeof(struct header), e) != 0)
             return -1;
         struct header h;
+        CHECK(b->p);
         memcpy(&h, b->p + s->read.at, sizeof h);
         if (unlikely(b->n - s->read.at < sizeof h + h.n) && fill(s, sizeof h + h.n, e) != 0)
             return -1;

@@ -178,7 +178,8 @@ def test_streamed_is_as_whole(version, conf, make_postgres, make_rowcast):
     """The same WAL read both ways: the same changes, shapes, positions and ends."""
     pg = make_postgres(version, conf=conf)
     pg.sql(SCHEMA)
-    rcs = {mode: make_rowcast("--slot", mode, "--streaming", mode[2:], "--spool-memory", "256KiB", source=pg.conninfo()).start()
+    rcs = {mode: make_rowcast("--slot", mode, "--streaming", mode[2:], "--spool-memory", "256KiB",
+                              source=pg.conninfo()).start()
            for mode in ("s_on", "s_off")}
     for part in range(3):
         random_work(pg, 100 * version + part, 300)
