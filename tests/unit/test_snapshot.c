@@ -68,11 +68,7 @@ static void a_transaction_about_to_be_visible_is_waited_for(void **state)
     step(f, 1200);
     expect(f, "begin ");
     assert_true(snapshot_deadline(f->s) < INT64_MAX);
-    for (int i = 0; i < 1000 && f->order_n == 0; i++) { // ordered again after a while
-        struct timespec wait = {.tv_nsec = 1000000};
-        nanosleep(&wait, NULL);
-        step(f, 1200);
-    }
+    wait_order(f, 1200); // again after a while
     c = chunk_of(f, 0);
     assert_int_equal(c->order.place_to, CHUNK_PLACE(5, 0));
     see(c, 705, 705, 0, 1100);
@@ -356,7 +352,7 @@ static void a_bag_is_exact_from_its_mark_on(void **state)
     struct fixture *f = setup(true);
     step(f, 1000);
     answer_plan(f, 5);
-    step(f, 1000);
+    wait_order(f, 1000);
     struct chunk_order order = f->orders[0];
     assert_int_equal(order.kind, CHUNK_WHOLE);
     assert_true(change(f, 701, 1, OP_INSERT, 5, "seen"));
@@ -409,6 +405,27 @@ static void a_bag_is_begun_again_after_a_lost_connection(void **state)
     teardown(f);
 }
 
+// The snapshot is of no use, and reading all of the table would take long: it is given up.
+static void a_bag_that_cannot_be_used_is_given_up(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(true);
+    snapshot_transaction(f->s, 701);
+    struct chunk *whole = ordered(f), *part = xcalloc(1, sizeof *part);
+    part->order = whole->order;
+    part->status = CHUNK_MORE;
+    see(part, 701, 703, 701, 0); // 701 is in the journal
+    put_row(f, part, 1, "one");
+    answer(f, part);
+    free(whole); // still under way, until it is cancelled
+    step(f, 1000);
+    assert_int_equal(f->order_n, 0);
+    wait_order(f, 1000);
+    assert_int_equal(f->orders[0].kind, CHUNK_PLAN);
+    expect(f, "");
+    teardown(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +444,7 @@ int main(void)
         cmocka_unit_test(a_table_is_asked_for_while_it_runs),
         cmocka_unit_test(a_bag_is_exact_from_its_mark_on),
         cmocka_unit_test(a_bag_is_begun_again_after_a_lost_connection),
+        cmocka_unit_test(a_bag_that_cannot_be_used_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

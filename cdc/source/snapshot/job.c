@@ -112,6 +112,16 @@ void job_again(struct job *j, bool mark, const char *reason)
              "table=%s cause=%s", log_quote(j->table), log_quote(reason));
     j->relation = NULL;
     j->phase = JOB_DRAINING;
+    j->host->cancel |= j->keyless && j->outstanding;
+}
+
+void job_cancelled(struct job *j)
+{
+    job_take_back(j);
+    free_tags(j);
+    view_fini(&j->floor);
+    if (j->phase == JOB_PLANNING)
+        j->phase = JOB_DRAINING;
 }
 
 void job_lost(struct job *j)

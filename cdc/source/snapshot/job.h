@@ -48,6 +48,7 @@ struct job_host {
     struct recent_xids recent;
     struct snapshot_metrics metrics;
     size_t held_bytes; // of chunks that wait
+    bool cancel;       // an order that would take long is of no use: all are given again
     lsn_t due;         // the lowest LSN that one of them waits for; UINT64_MAX: none
     // Transactions of before this process, journaled and not visible: not known to be or not.
     int64_t settle_until; // those that a first view lists as running are waited for until then
@@ -149,6 +150,8 @@ struct job *job_new(struct job_host *h, const char *table, const char *why);
 void job_free(struct job *j);
 // The connection is lost: what is under way was cancelled, what is held may have missed changes.
 void job_lost(struct job *j);
+// What is under way was cancelled, the stream goes on.
+void job_cancelled(struct job *j);
 // It is its turn: the mark, the plan.
 void job_start(struct job *j);
 // What came of an order; its tag names the job.

@@ -156,6 +156,7 @@ static void truncated(struct job *j)
     job_take_back(j);
     job_drop_todo(j);
     bag_reset(j);
+    j->host->cancel |= j->outstanding != 0;
 }
 
 bool bag_change(struct job *j, uint32_t xid, const struct change *c)

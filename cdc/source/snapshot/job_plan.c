@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define REFUSED_US INT64_C(60000000) // until a table that cannot be read is tried again
+#define VISIBLE_US INT64_C(50000)    // in which what is in WAL becomes visible, as a rule
 
 // ---- ranges ----
 
@@ -226,6 +227,11 @@ static bool keep_todo(struct job_part *old, size_t n, struct job_part *p)
     return false;
 }
 
+static int64_t latest(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 static void use_plan(struct job *j, const struct chunk_table *t)
 {
     struct job_part *old = j->parts;
@@ -250,6 +256,8 @@ static void use_plan(struct job *j, const struct chunk_table *t)
     free(old);
     progress_plan(j->progress, rows, pages);
     j->phase = JOB_READING;
+    if (j->keyless) // so that it need not be given up for what was about to become visible
+        j->retry_at = latest(j->host->settle_until, clock_mono_us() + VISIBLE_US);
 }
 
 enum found {
@@ -385,4 +393,5 @@ void job_wait_for_shape(struct job *j)
     }
     j->renew = true;
     j->phase = JOB_WAITING;
+    h->cancel |= j->keyless && j->outstanding;
 }

@@ -334,6 +334,14 @@ static void order(struct snapshot *s)
     }
 }
 
+static void cancel(struct snapshot *s)
+{
+    s->host.cancel = false;
+    s->host.o.chunks.cancel(s->host.o.chunks.arg);
+    for (size_t i = 0; i < s->active_n; i++)
+        job_cancelled(s->active[i]);
+}
+
 static void find_due(struct snapshot *s)
 {
     s->host.due = UINT64_MAX;
@@ -377,6 +385,8 @@ void snapshot_step(struct snapshot *s, lsn_t passed)
     remove_done(s);
     if (emitter_ready(s->host.emitter))
         start_jobs(s);
+    if (s->host.cancel)
+        cancel(s);
     emit(s, passed); // of those that just began, too
     order(s);
     find_due(s);
