@@ -152,7 +152,9 @@ static inline struct chunk *give_chunk(void *arg)
     if (f->ready_n == 0)
         return NULL;
     struct chunk *c = f->ready[0];
-    memmove(f->ready, f->ready + 1, --f->ready_n * sizeof f->ready[0]);
+    f->ready_n--;
+    for (size_t i = 0; i < f->ready_n; i++)
+        f->ready[i] = f->ready[i + 1];
     return c;
 }
 

@@ -108,7 +108,7 @@ static void expect(struct held_rows *h, const char *text)
             continue;
         struct reader r = reader_of(row->after.p, row->after.n),
                       k = reader_of(row->id.key.p, row->id.key.n);
-        struct wire_field f;
+        struct wire_field f = {0};
         unsigned id = 0, key = 0;
         AUTO_BUF struct buf note = {0};
         while (wire_next(&r, &f)) {

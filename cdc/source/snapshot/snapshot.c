@@ -63,6 +63,7 @@ static void remove_job(struct snapshot *s, struct job *j)
 {
     requests_set_busy(s->requests, j->table, false);
     metric_add(s->host.metrics.tables, -1);
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference,clang-analyzer-unix.Malloc): uthash's own
     HASH_DEL(s->jobs, j);
     forget_map(s);
     job_free(j);

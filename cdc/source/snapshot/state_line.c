@@ -45,8 +45,7 @@ static struct slice word(struct slice *line)
 
 static int nibble(uint8_t c)
 {
-    const char *at = c ? memchr(digits, c, 16) : NULL;
-    return at ? (int)(at - digits) : -1;
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 static bool number(struct slice w, uint64_t *ret_v)
