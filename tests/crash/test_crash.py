@@ -2,6 +2,7 @@
 load: nothing is lost, a WebSocket client that resumes by cursor sees nothing twice, and what Kafka
 has twice is little and has the same positions. CRASH_ROUNDS (50) and CRASH_SEED choose the run."""
 
+import collections
 import json
 import os
 import random
@@ -9,11 +10,12 @@ import threading
 
 import psycopg
 
-from lib.model import SCHEMA, Replay, Writer, place
+from lib.model import SCHEMA, TABLES, Replay, Writer, place
 from lib.oracle import Oracle
 from lib.postgres import lsn_number
 from lib.rowcast import command
 from lib.stream import Closed
+from lib.upserts import Upserts
 from lib.wait import wait_for
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "50"))
@@ -23,10 +25,10 @@ SEED = int(os.environ.get("CRASH_SEED", "1"))
 class Client(threading.Thread):
     """Reads everything from the start, resuming by cursor whenever the connection ends."""
 
-    def __init__(self, rc):
+    def __init__(self, rc, consumer=None):
         super().__init__(daemon=True)
         self.rc = rc
-        self.replay = Replay()
+        self.replay = consumer or Replay()
         self.cursor = "earliest"
         self.passed = 0  # LSN up to which everything has come
         self.reconnects = 0
@@ -156,3 +158,86 @@ def test_nothing_lost_nothing_twice(pg, own_kafka, make_rowcast):
     kills = crasher.killed["rowcast"] + crasher.killed["broker"]
     print(f"Kafka: {len(found)} changes, {repeated} repeated")
     assert repeated <= max(1, kills) * 5000, f"{repeated} repeats after {kills} kills"
+
+
+class Snapshots:
+    """Reads existing rows all the time, while rowcast, the source and connections go."""
+
+    def __init__(self, pg, rc, seed):
+        self.pg, self.rc = pg, rc
+        self.random = random.Random(seed)
+        self.writer = Writer(pg, seed)
+        self.killed = {"rowcast": 0, "postgres": 0, "stream": 0, "chunks": 0}
+
+    def _kill(self, victim):
+        if victim == "rowcast":
+            self.rc.kill9()
+        elif victim == "postgres":
+            self.pg.stop("immediate")
+        elif victim == "stream":
+            self.pg.sql("select pg_terminate_backend(active_pid) from pg_replication_slots"
+                        " where active")
+        else:
+            self.pg.sql("select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                        " where query like '%%COPY%%' and pid <> pg_backend_pid()")
+
+    def round(self):
+        for table in self.random.sample(list(TABLES), 2):
+            command("snapshot", table, "--journal", self.rc.journal)  # may be under way
+        victim = self.random.choices(list(self.killed), [50, 15, 15, 20])[0]
+        self.killed[victim] += 1
+        timer = threading.Timer(self.random.uniform(0.005, 0.4), self._kill, [victim])
+        timer.start()
+        while timer.is_alive():
+            try:
+                self.writer.run(20)
+            except psycopg.OperationalError:
+                self.writer.close()
+                timer.join()
+        timer.join()
+        if victim == "postgres":
+            self.pg.start()
+        elif victim == "rowcast":
+            self.rc.start(ready=False)
+        self.rc.wait_ready(60)
+        self.writer.run(self.random.randrange(60))
+
+
+def test_existing_rows_survive(pg, make_rowcast):
+    """Who upserts ends with the tables, and a resuming client sees nothing twice."""
+    pg.sql(SCHEMA)
+    pg.sql("insert into orders (id, note) select g, repeat(md5(g::text), g % 90)"
+           " from generate_series(100, 3000) g;"
+           "insert into events select g, 'e', g from generate_series(1, 3000) g;"
+           "insert into items select g, 'c' || g, 'i' from generate_series(1, 3000) g")
+    rc = make_rowcast("--table", "public.*", "--snapshot", "initial", "--snapshot-rate", "2MiB",
+                      source=pg.conninfo()).start()
+    client = Client(rc, Upserts())
+    client.start()
+    crasher = Snapshots(pg, rc, SEED)
+    rounds = max(10, ROUNDS // 5)
+    for _ in range(rounds):
+        crasher.round()
+        client.check()
+    crasher.writer.close()
+    wait_for(lambda: rc.metrics().get("rowcast_snapshot_tables") == 0, 120,
+             lambda: f"the snapshots to end:\n{rc.process.log_tail()}")
+    crasher.writer.touch()
+    end = pg.lsn()
+    wait_for(lambda: client.failure or client.passed >= end - 1, 120,
+             lambda: f"the client to have everything:\n{rc.process.log_tail()}")
+    client.check()
+    client.ending = True
+    client.join(30)
+    steps = collections.Counter(step for step, _ in client.replay.marks)
+    print(f"rounds: {rounds}, killed: {crasher.killed}, commits: {crasher.writer.commits}, "
+          f"marks: {dict(steps)}, read: {sum(client.replay.reads.values())}")
+    differences = client.replay.differences(pg)
+    assert not differences, "\n".join(differences) + f"\n{client.replay.marks}"
+    assert steps["end"] > rounds // 4, steps
+    out = command("journal", "dump", rc.journal)
+    assert out.returncode == 0, out.stderr
+    dump = Upserts()
+    for line in out.stdout.splitlines():
+        dump.take(json.loads(line))
+    assert dump.marks == client.replay.marks and not dump.differences(pg)

@@ -5,7 +5,7 @@ import collections
 
 import psycopg
 
-from .model import TABLES
+from .model import TABLES, place
 
 BAGS = ("public.events", "public.bag")
 LOST = "a large value that never came"
@@ -19,6 +19,7 @@ class Upserts:
         self.bags = collections.defaultdict(collections.Counter)
         self.numbers = {}
         self.marks = []
+        self.last = (0, 0)
         self.reads = collections.Counter()
 
     def take(self, entry):
@@ -27,6 +28,8 @@ class Upserts:
         elif entry.get("type") == "snapshot":
             self._mark(entry)
         elif "op" in entry and entry["op"] != "message":
+            assert place(entry) > self.last, f"out of order: {entry} after {self.last}"
+            self.last = place(entry)
             self._change(entry)
 
     def _mark(self, mark):
