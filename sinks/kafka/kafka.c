@@ -226,6 +226,7 @@ static void turn(struct kafka *k)
     bool try = !k->held || clock_mono_us() >= k->retry_at;
     if (k->known && k->position_topic->handle) {
         advance(k);
+        k->stranded |= k->era != journal_era(k->journal);
         if (try && !k->stranded)
             send_batches(k);
         bool settled = k->flights.count == 0 && !k->position_out;

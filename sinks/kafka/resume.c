@@ -139,9 +139,9 @@ int resume_first(struct kafka *k, struct err *e)
     struct journal_identity id;
     bool found;
     char cursor[CURSOR_TEXT_MAX];
-    uint32_t era = journal_era(k->journal);
     if (read_position(k, &found, &p, e) != 0)
         return -1;
+    uint32_t era = journal_era(k->journal); // what is looked at from here on is of it, or newer
     if (!found) {
         if (open_reader(k, FROM_EARLIEST, NULL, e) != 0)
             return -1;

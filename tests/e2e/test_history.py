@@ -2,6 +2,7 @@
 of its own; with mark the gap stands in the stream, and what comes after is complete."""
 
 import contextlib
+import json
 
 import pytest
 
@@ -185,3 +186,50 @@ def test_another_system(pg, make_postgres, make_rowcast):
     assert rc.wait_exit() == 6, "another database is a mistake, never a gap"
     rc = started(make_rowcast, other, "--on-gap", "mark", journal=rc.journal).start()
     assert starts_over(rc, other, cursor, "other_system", [2, 3]) == [2, 3]
+
+
+def test_kafka_and_existing_rows_behind_a_gap(make_postgres, kafka, make_rowcast):
+    """Kafka is told of each gap and gets all that comes after; with --snapshot when_needed the
+    existing rows follow. First positions go on (a dropped slot), then back (another system)."""
+    pg, other = make_postgres(15), make_postgres(15, own_system=True)
+    arguments = ("--on-gap", "mark", "--snapshot", "when_needed", "--topic-prefix", "broken",
+                 "--kafka-format", "json", "--kafka-partitions", "1")
+
+    def records(topic):
+        return [json.loads(r.value) for r in kafka.records(topic) if r.value]
+
+    def wait_for_records(gaps, inserted, read):
+        def done():
+            changes = records("broken.public.t")
+            got = [c["row"]["id"] for c in changes if c["op"] == "insert"]
+            rows = [c["row"]["id"] for c in changes if c["op"] == "read"]
+            told = [e["reason"].split(":")[0] for e in records("broken.event")
+                    if e["type"] == "gap"]
+            assert got == inserted and rows == read and told == gaps, (got, rows, told)
+            return True
+        wait_for(done, 60, "Kafka's records", ignore=(AssertionError,), every=0.3)
+
+    pg.sql(TABLES)
+    rc = started(make_rowcast, pg, *arguments, kafka=kafka.bootstrap).start()
+    rc.wait_log("existing rows of a table are read")
+    pg.sql("insert into t values (1)")
+    wait_for(lambda: [c["row"]["id"] for c in records("broken.public.t")] == [1], 60, "the row")
+    assert rc.stop() == 0
+    drop_slot(pg)
+    pg.sql("insert into t values (2)")  # in nobody's stream
+    since = rc.process.log_size()
+    rc.start()
+    rc.wait_log("existing rows of a table are read", since=since)
+    pg.sql("insert into t values (3)")
+    wait_for_records(["slot_lost"], [1, 3], [1, 2])
+    assert rc.stop() == 0
+    other.sql(TABLES)
+    other.sql("insert into t values (4)")
+    rc = started(make_rowcast, other, *arguments, kafka=kafka.bootstrap, journal=rc.journal).start()
+    rc.wait_log("existing rows of a table are read")
+    other.sql("insert into t values (5)")
+    said = ["slot_lost", "Kafka's position is of another server or database", "other_system"]
+    wait_for_records(said, [1, 3, 5], [1, 2, 4])
+    rc.restart(kill=True)
+    other.sql("insert into t values (6)")
+    wait_for_records(said, [1, 3, 5, 6], [1, 2, 4])
