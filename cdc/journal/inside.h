@@ -96,10 +96,10 @@ struct journal {
     struct journal_options o;
     char *dir;
     int dirfd, lock_fd;
+    _Atomic uint32_t era, id_version;
     struct journal_identity id;
     bool has_id;
     struct lineage lineage;
-    _Atomic uint32_t era, id_version;
     struct catalog *catalog;
     struct relations_file relations;
     struct told told; // the appending thread's
@@ -115,8 +115,8 @@ struct journal {
     uint64_t visible_seq; // readers may have up to here
     uint64_t written_seq; // in the files, synced
     size_t unwritten;     // bytes of batches that are not
-    bool held;
     uint64_t aside_seq;   // the newest batch with BATCH_ASIDE, which waits for its sync; or 0
+    bool held;            // by journal_hold
     bool versions_behind; // a relation version waits for room: nothing appended is shown
     struct position last, visible_last, written_last;
     uint32_t last_attempt, visible_attempt, written_attempt;

@@ -1,6 +1,7 @@
-"""kill -9 of rowcast, of PostgreSQL (immediate stop) and of the broker at random moments under
-load: nothing is lost, a WebSocket client that resumes by cursor sees nothing twice, and what Kafka
-has twice is little and has the same positions. CRASH_ROUNDS (50) and CRASH_SEED choose the run."""
+"""kill -9 of rowcast (started again, or taken over by a standby on the same journal), of PostgreSQL
+(immediate stop) and of the broker at random moments under load: nothing is lost, a WebSocket client
+that resumes by cursor sees nothing twice, and what Kafka has twice is little and has the same
+positions. CRASH_ROUNDS (50) and CRASH_SEED choose the run."""
 
 import collections
 import json
@@ -69,19 +70,24 @@ class Client(threading.Thread):
 
 
 class Crasher:
-    """Kills one of the three while the writer works, and starts it again."""
+    """Kills one of the three while the writer works, and starts it again; or leaves it to a standby
+    on the same journal to go on."""
 
-    def __init__(self, pg, rc, kafka, seed):
-        self.pg, self.rc, self.kafka = pg, rc, kafka
+    def __init__(self, pg, rc, spare, kafka, seed):
+        self.pg, self.rc, self.spare, self.kafka = pg, rc, spare, kafka
         self.random = random.Random(seed)
         self.writer = Writer(pg, seed)
-        self.killed = {"rowcast": 0, "postgres": 0, "broker": 0}
+        self.killed = {"rowcast": 0, "takeover": 0, "postgres": 0, "broker": 0}
 
-    def round(self):
-        victim = self.random.choices(["rowcast", "postgres", "broker"], [70, 22, 8])[0]
+    def round(self, client):
+        victim = self.random.choices(list(self.killed), [52, 18, 22, 8])[0]
         self.killed[victim] += 1
-        kill = {"rowcast": self.rc.kill9, "postgres": lambda: self.pg.stop("immediate"),
-                "broker": self.kafka.kill9}[victim]
+        if victim == "takeover":
+            since = self.spare.process.log_size()
+            self.spare.start(ready=False)
+            self.spare.wait_log("standing by until the journal is free", since=since)
+        kill = {"postgres": lambda: self.pg.stop("immediate"),
+                "broker": self.kafka.kill9}.get(victim, self.rc.kill9)
         timer = threading.Timer(self.random.uniform(0.01, 0.6), kill)
         timer.start()
         while timer.is_alive():
@@ -91,8 +97,12 @@ class Crasher:
                 self.writer.close()
                 timer.join()
         timer.join()
-        {"rowcast": lambda: self.rc.start(ready=False), "postgres": self.pg.start,
-         "broker": self.kafka.start}[victim]()
+        if victim == "takeover":
+            self.rc, self.spare = self.spare, self.rc
+            client.rc = self.rc
+        else:
+            {"rowcast": lambda: self.rc.start(ready=False), "postgres": self.pg.start,
+             "broker": self.kafka.start}[victim]()
         if self.random.random() < 0.5:  # else the next blow may come before all is well again
             self.rc.wait_ready(60)
         self.writer.run(self.random.randrange(60))
@@ -116,15 +126,19 @@ def kafka_changes(kafka, prefix):
 def test_nothing_lost_nothing_twice(pg, own_kafka, make_rowcast):
     pg.sql(SCHEMA)
     oracle = Oracle(pg)
-    rc = make_rowcast("--table", "public.*", "--topic-prefix", "crash", "--kafka-format", "json",
-                      source=pg.conninfo(), kafka=own_kafka.bootstrap).start()
+    arguments = ("--table", "public.*", "--topic-prefix", "crash", "--kafka-format", "json",
+                 "--standby", "on")
+    rc = make_rowcast(*arguments, source=pg.conninfo(), kafka=own_kafka.bootstrap).start()
+    spare = make_rowcast(*arguments, source=pg.conninfo(), kafka=own_kafka.bootstrap,
+                         journal=rc.journal)
     client = Client(rc)
     client.start()
-    crasher = Crasher(pg, rc, own_kafka, SEED)
+    crasher = Crasher(pg, rc, spare, own_kafka, SEED)
     for _ in range(ROUNDS):
-        crasher.round()
+        crasher.round(client)
         client.check()
     crasher.writer.close()
+    rc = crasher.rc
     rc.wait_ready(60)
     crasher.writer.touch()
     end = pg.lsn()
@@ -155,7 +169,7 @@ def test_nothing_lost_nothing_twice(pg, own_kafka, make_rowcast):
     assert not other, f"repeats that differ: {other[:3]}"
     assert {at for at, _ in found} == set(replay.places()), "Kafka lacks changes, or has others"
     repeated = sum(n - 1 for n in found.values())
-    kills = crasher.killed["rowcast"] + crasher.killed["broker"]
+    kills = sum(crasher.killed[v] for v in ("rowcast", "takeover", "broker"))
     print(f"Kafka: {len(found)} changes, {repeated} repeated")
     assert repeated <= max(1, kills) * 5000, f"{repeated} repeats after {kills} kills"
 

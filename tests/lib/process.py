@@ -93,13 +93,15 @@ class Process:
 
     def log_text(self, since=0):
         """The log from byte `since` on."""
+        if not os.path.exists(self.log):  # it was never started
+            return ""
         with open(self.log, "rb") as f:
             f.seek(since)
             return f.read().decode(errors="replace")
 
     def log_size(self):
         """A place in the log, to be given as `since` later."""
-        return os.path.getsize(self.log)
+        return os.path.getsize(self.log) if os.path.exists(self.log) else 0
 
     def log_tail(self, lines=30):
         return "\n".join(self.log_text().splitlines()[-lines:])
