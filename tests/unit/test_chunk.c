@@ -216,6 +216,8 @@ static void bounds(void **state)
     buf_clear(&b);
     chunk_key_put(&b, "a\0b", 3);
     assert_false(chunk_key_valid(buf_slice(&b), 1));
+    chunk_key_put(&b, "c", 1);
+    assert_false(chunk_key_valid(buf_slice(&b), 1));
 }
 
 // ---- shapes ----

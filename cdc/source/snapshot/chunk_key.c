@@ -26,8 +26,10 @@ bool chunk_key_valid(struct slice bound, size_t columns)
     struct reader in = reader_of(bound.p, bound.n);
     struct slice text;
     size_t n = 0;
-    while (chunk_key_next(&in, &text))
-        n += !memchr(text.p, 0, text.n);
+    for (; chunk_key_next(&in, &text); n++) {
+        if (text.n && memchr(text.p, 0, text.n)) // the statement would end there
+            return false;
+    }
     return reader_done(&in) && n == columns;
 }
 

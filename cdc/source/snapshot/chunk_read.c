@@ -91,7 +91,7 @@ static void use_relation(struct chunk_read *r, const struct relation *relation)
         return;
     chunk_read_fini(r);
     uint16_t n = relation->column_count;
-    r->map = xcalloc(1, offsetof(struct row_map, columns) + (n + 1) * sizeof r->map->columns[0]);
+    r->map = xcalloc(1, sizeof *r->map); // one a thread: as large as it may get
     r->map->n = n;
     for (uint16_t i = 0; i < n; i++) {
         r->map->columns[i] = &relation->columns[i];
