@@ -147,7 +147,8 @@ static int empty(struct journal *j, enum read_result how, struct err *e)
     j->appended = j->watermark = 0;
     j->open = (struct open_txn){0};
     j->waiting = false;
-    return remove_files(j, e);
+    // No table was told of in what comes now.
+    return told_void(&j->told, j->last, e) != 0 ? -1 : remove_files(j, e);
 }
 
 static int drop_contents(struct journal *j, enum read_result how, struct err *e)

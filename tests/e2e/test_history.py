@@ -73,12 +73,25 @@ def exceed_wal(pg):
     wait_for(lambda: pg.slot("rowcast")["wal_status"] == "lost", what="the slot to be lost")
 
 
-@pytest.mark.parametrize("hurt, code, name", [
-    (drop_slot, SLOT_LOST, "slot_lost"), (exceed_wal, INVALIDATED, "slot_invalidated"),
-    (advance_slot, CONSUMED, "slot_consumed")], ids=lambda v: getattr(v, "__name__", None))
-def test_the_slot(make_postgres, make_rowcast, hurt, code, name):
-    pg = make_postgres(15, conf={"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB",
-                                 "max_wal_size": "32MB"})
+def leave_idle(pg):
+    pg.sql("alter system set idle_replication_slot_timeout = '1s'")
+    pg.reload()
+
+    def invalid():
+        pg.sql("checkpoint")
+        return pg.slot("rowcast")["invalidation_reason"] == "idle_timeout"
+    wait_for(invalid, what="the slot to be invalidated", every=0.2)
+    pg.sql("alter system reset idle_replication_slot_timeout")
+    pg.reload()
+
+
+@pytest.mark.parametrize("version, hurt, code, name", [
+    (15, drop_slot, SLOT_LOST, "slot_lost"), (15, exceed_wal, INVALIDATED, "slot_invalidated"),
+    (18, leave_idle, INVALIDATED, "slot_invalidated"),
+    (15, advance_slot, CONSUMED, "slot_consumed")], ids=lambda v: getattr(v, "__name__", None))
+def test_the_slot(make_postgres, make_rowcast, version, hurt, code, name):
+    pg = make_postgres(version, conf={"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB",
+                                      "max_wal_size": "32MB"})
     rc, cursor = read_some(pg, make_rowcast)
     hurt(pg)
     stops(make_rowcast, pg, rc.journal, code, name)
