@@ -204,10 +204,13 @@ def test_streamed_is_as_whole(version, conf, make_postgres, make_rowcast):
 
 # ---- budgets ----
 
-def big(pg, make_rowcast, *args, **conf):
-    """A server with a table, and a rowcast on it that receives what is open."""
-    pg.sql("create table t (id bigint primary key, v text); create publication rowcast for table t")
-    return make_rowcast(*args, source=pg.conninfo(), **conf).start()
+TABLE = "create table t (id bigint primary key, v text); create publication rowcast for table t"
+
+
+def big(pg, make_rowcast, *args):
+    """A rowcast on a new table of this server."""
+    pg.sql(TABLE)
+    return make_rowcast(*args, source=pg.conninfo()).start()
 
 
 def insert(connection, first, last, size=100):
@@ -258,14 +261,16 @@ def test_ten_at_once_within_the_budget(make_postgres, make_rowcast):
 def test_a_full_spool_goes_on_without(full, make_postgres, make_rowcast):
     """Said once, with the remedy; nothing is lost; the transaction comes when it is committed."""
     pg = make_postgres(conf=SMALL)
-    rc = big(pg, make_rowcast, *(["--spool-size", "1MiB"] if full == "limit" else []))
+    pg.sql(TABLE)
+    rc = make_rowcast(*(["--spool-size", "1MiB"] if full == "limit" else []), source=pg.conninfo())
     spool = pathlib.Path(rc.journal) / "spool"
-    spool.mkdir(mode=0o700, exist_ok=True)
+    spool.mkdir(parents=True)  # there before the journal: it may be a disk of its own
     mounted = full == "disk" and subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "none", spool]).returncode == 0
     try:
         if full == "disk" and not mounted:
             pytest.skip("a tmpfs cannot be mounted here")
+        rc.start()
         session = pg.connect(autocommit=False)
         pg.sql("insert into t values (-1, 'before')")
         insert(session, 1, 60000, 300)
