@@ -14,7 +14,8 @@ static const struct {
     {14, "streaming of open transactions",
      "a large one comes after its commit, from the server's "
      "disk"},
-    {14, "TID range scans", "existing rows are read by key, tables without one in one piece"},
+    {14, "TID range scans",
+     "existing rows are read in the order of the key, over one connection a table"},
     {14, "logical messages", "there are none"},
     {14, "binary values", "all come as text"},
     {15, "row filters and column lists", "--table and --exclude-column, on this side"},

@@ -268,8 +268,8 @@ def test_existing_rows_are_those_of_the_publication(make_postgres, make_rowcast)
                   partition by list (k);
               create table r_a partition of r for values in ('a');
               create table r_b partition of r for values in ('b');
-              insert into r select g, case when g % 2 = 0 then 'a' else 'b' end, 'x' || g, 's', '4711'
-                  from generate_series(1, 3000) g;
+              insert into r select g, case when g % 2 = 0 then 'a' else 'b' end, 'x' || g, 's',
+                  '4711' from generate_series(1, 3000) g;
               create table f (id int primary key, v int, w text);
               insert into f select g, g % 10, 'w' from generate_series(1, 1000) g;
               create table closed (id int primary key);
@@ -284,7 +284,8 @@ def test_existing_rows_are_those_of_the_publication(make_postgres, make_rowcast)
     rc.start()
     for i in range(20):
         pg.sql("update r set x = 'changed' where id = %s; ", 100 + i * 140)
-        pg.sql("update r set k = case k when 'a' then 'b' else 'a' end where id = %s", 101 + i * 140)
+        pg.sql("update r set k = case k when 'a' then 'b' else 'a' end where id = %s",
+               101 + i * 140)
         pg.sql("update f set v = v + 1 where id = %s", 5 + i * 40)
     rc.wait_log("GRANT SELECT ON public.closed TO")
     wait_for(lambda: rc.metrics().get("rowcast_snapshot_tables_done_total") == 2, 30,
