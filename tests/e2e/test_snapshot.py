@@ -258,3 +258,24 @@ def test_goes_on_after_kill9(pg, make_rowcast):
     assert not found.differences(pg, ("public.t", "public.bag"))
     ends = {(e["table"], e["rows"]) for e in entries(rc) if e.get("step") == "end"}
     assert ends == {("public.bag", 25000), ("public.t", 25000)}, ends
+
+
+def test_again_after_a_gap(pg, make_rowcast):
+    """when_needed: what a lost slot has missed is read again, behind the gap."""
+    pg.sql("create table t (id int primary key, v text);"
+           "insert into t select g, 'a' from generate_series(1, 100) g;"
+           "create publication rowcast for table t")
+    rc = make_rowcast("--snapshot", "when_needed", "--on-gap", "mark",
+                      source=pg.conninfo()).start()
+    wait_idle(rc)
+    assert rc.stop() == 0
+    pg.sql("select pg_drop_replication_slot('rowcast')")
+    pg.sql("update t set v = 'b' where id <= 50; insert into t values (1000, 'x')")
+    rc.start()
+    wait_for(lambda: dumped(rc).marks.count(("end", "public.t")) == 2, 15, "a second reading")
+    assert not dumped(rc).differences(pg, ("public.t",))
+    told = [(e["type"], e.get("step"), e.get("reason")) for e in entries(rc)
+            if e.get("type") in ("gap", "snapshot")]
+    assert [t[:2] for t in told] == [("snapshot", "begin"), ("snapshot", "end"), ("gap", None),
+                                     ("snapshot", "begin"), ("snapshot", "end")]
+    assert told[3][2] == "continuity was broken"

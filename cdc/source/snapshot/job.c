@@ -185,7 +185,7 @@ void job_start(struct job *j)
         j->rows = j->state->rows;
         j->shape = j->state->shape;
         snprintf(j->reason, sizeof j->reason,
-                 "the machine was restarted while the table was being read");
+                 "the machine was restarted, or continuity was broken, while it was being read");
         want_each(j->state->wants, keep_want, j);
     }
     j->keyless = r != NULL;

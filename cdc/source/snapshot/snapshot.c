@@ -15,6 +15,7 @@
 struct snapshot {
     struct job_host host;
     struct requests *requests;
+    const char *why;  // the next table is read
     struct job *jobs; // all
     struct job *active[SNAPSHOT_TABLES_AT_ONCE];
     size_t active_n;
@@ -47,6 +48,7 @@ struct snapshot *snapshot_new(const struct snapshot_options *o)
     s->host.catalog = journal_catalog(o->journal);
     s->host.emitter = emitter_new(o->journal, o->source->batch_bytes);
     s->host.due = UINT64_MAX;
+    s->why = "its existing rows are wanted";
     s->requests = requests_new();
     find_metrics(&s->host.metrics);
     return s;
@@ -126,7 +128,7 @@ static void consider(void *arg, const char *table)
     enum state_step step = t ? t->step : STATE_NONE;
     bool new = step == STATE_NONE &&wanted(s) && state_ready(s->host.state, &generation);
     if ((new || step == STATE_BEGUN) && !find_job(s, table))
-        add_job(s, table, s->session_before ? "the table is new" : "its existing rows are wanted");
+        add_job(s, table, s->why);
 }
 
 static void know(void *arg, const char *table)
@@ -136,6 +138,22 @@ static void know(void *arg, const char *table)
         state_known(s->host.state, table);
 }
 
+// No mark may say that a table is whole when changes of it were missed since its rows were read.
+static int broken(struct snapshot *s, uint32_t generation, struct err *e)
+{
+    static const char why[] = "continuity was broken";
+    bool forget = s->host.o.source->snapshot == SNAPSHOT_MODE_WHEN_NEEDED;
+    if (forget) {
+        log_info("continuity was broken: the existing rows of all tables are read again",
+                 "generation=%u", generation);
+        drop_jobs(s);
+        s->why = why;
+    }
+    for (size_t i = 0; i < s->active_n; i++)
+        job_again(s->active[i], true, why);
+    return state_break(s->host.state, generation, forget, e);
+}
+
 int snapshot_prepare(struct snapshot *s, bool fresh, uint32_t generation, struct err *e)
 {
     uint32_t had;
@@ -143,32 +161,23 @@ int snapshot_prepare(struct snapshot *s, bool fresh, uint32_t generation, struct
     if (!s->host.state && state_open(s->host.o.journal, &s->host.state, e) != 0)
         return -1;
     s->fresh |= fresh;
-    if (!wanted(s))
+    bool ready = state_ready(s->host.state, &had);
+    if (had == 0 && state_break(s->host.state, generation, false, e) != 0) // it is the first one
+        return -1;
+    if (had && had != generation && broken(s, generation, e) != 0)
+        return -1;
+    if (ready || !wanted(s))
         return 0;
-    if (!state_ready(s->host.state, &had)) {
-        if (!fresh)
-            requests_each(s->requests, know, s);
-        return state_switch_on(s->host.state, generation, false, e);
-    }
-    if (had == generation)
-        return 0;
-    bool forget = s->host.o.source->snapshot == SNAPSHOT_MODE_WHEN_NEEDED;
-    if (forget) {
-        log_info("continuity was broken: the existing rows of all tables are read again",
-                 "generation=%u", generation);
-        drop_jobs(s);
-    }
-    return state_switch_on(s->host.state, generation, forget, e);
+    if (!fresh)
+        requests_each(s->requests, know, s);
+    return state_switch_on(s->host.state, generation, e);
 }
 
 int snapshot_gap(struct snapshot *s, struct err *e)
 {
     uint32_t generation;
-    if (s->host.o.source->snapshot != SNAPSHOT_MODE_WHEN_NEEDED)
-        return 0;
     (void)state_ready(s->host.state, &generation);
-    drop_jobs(s);
-    return state_switch_on(s->host.state, generation, true, e);
+    return broken(s, generation, e);
 }
 
 static void start_standby(struct snapshot *s)
@@ -196,6 +205,7 @@ void snapshot_start(struct snapshot *s, bool standby)
         s->host.settle_until = clock_mono_us() + SETTLE_US;
     requests_each(s->requests, consider, s);
     s->session_before = true;
+    s->why = "the table is new";
 }
 
 void snapshot_table(struct snapshot *s, const char *table, const char *root)

@@ -428,10 +428,18 @@ bool state_ready(const struct state *s, uint32_t *ret_generation)
     return s->ready;
 }
 
-int state_switch_on(struct state *s, uint32_t generation, bool forget, struct err *e)
+int state_break(struct state *s, uint32_t generation, bool forget, struct err *e)
 {
     if (forget)
         forget_all(s);
+    for (struct state_table *t = s->tables; t; t = t->hh.next)
+        t->lost |= t->step == STATE_BEGUN;
+    s->generation = generation;
+    return s->exists ? write_anew(s, false, e) : 0;
+}
+
+int state_switch_on(struct state *s, uint32_t generation, struct err *e)
+{
     s->ready = true;
     s->generation = generation;
     return write_anew(s, false, e);

@@ -61,9 +61,11 @@ int state_open(struct journal *j, struct state **ret_s, struct err *e) MUST_CHEC
 void state_close(struct state *s, bool clean);
 // False: snapshots were never switched on here.
 bool state_ready(const struct state *s, uint32_t *ret_generation);
-// Snapshots are switched on for this generation: a table without a record is to be read. With
-// `forget`, all records go before that. Durable when it returns.
-int state_switch_on(struct state *s, uint32_t generation, bool forget, struct err *e) MUST_CHECK;
+// Snapshots are switched on: a table without a record is to be read. Durable when it returns.
+int state_switch_on(struct state *s, uint32_t generation, struct err *e) MUST_CHECK;
+// Continuity was broken. forget: all records go; else tables that were being read begin again.
+// Durable when it returns.
+int state_break(struct state *s, uint32_t generation, bool forget, struct err *e) MUST_CHECK;
 struct state_table *state_find(struct state *s, const char *table);         // NULL: no record
 struct state_table *state_each(struct state *s, struct state_table *after); // NULL: the first
 
