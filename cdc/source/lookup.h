@@ -47,9 +47,9 @@ struct connection *lookup_take_back(struct lookup *l, const struct connection *c
 // One table by OID; *ret_t has oid 0 when there is none (any more).
 int lookup_table(struct lookup *l, uint32_t oid, struct table_info *ret_t,
                  struct err *e) MUST_CHECK;
-// Of which partitioned tables it may have been a partition when transaction `xid` changed it, though
-// it is none now: those at the top of their trees that have its columns, if its entry in the
-// catalog is not older than that. Quoted names, to be freed with *ret_names.
+// Of which partitioned tables it may have been a partition when transaction `xid` changed it,
+// though it is none now: those at the top of their trees that have its columns, if its entry in
+// the catalog is not older than that. Quoted names, to be freed with *ret_names.
 int lookup_former_roots(struct lookup *l, uint32_t oid, uint32_t xid, char ***ret_names,
                         size_t *ret_n, struct err *e) MUST_CHECK;
 // Each published table (without publications: each that could be) in the order of their OIDs, until

@@ -1,6 +1,6 @@
 // The names by which a table is wanted, by its OID, from all relation versions of the stream: its
-// name of now, the one that it had when it was first seen, and that of the table at the top, where it
-// is a partition. The catalog of now does not decide about WAL of then: a table that was wanted
+// name of now, the one that it had when it was first seen, and that of the table at the top, where
+// it is a partition. The catalog of now does not decide about WAL of then: a table that was wanted
 // stays so when it is renamed, detached or dropped.
 #pragma once
 

@@ -220,12 +220,14 @@ def test_publications_and_partitions(make_postgres, make_rowcast):
     the top instead of its partitions. A partition that is attached or detached keeps its own."""
     pg = make_postgres(NEWEST)
     pg.sql("create table t (id int primary key, a text, b text);"
-           "create table sales (id int, year int, primary key (id, year)) partition by range (year);"
+           "create table sales (id int, year int, primary key (id, year))"
+           " partition by range (year);"
            "create table y25 partition of sales for values from (25) to (26);"
            "create table y26 (id int, year int, primary key (id, year));"
            "create publication rowcast for table t, sales, y26")
     rc = make_rowcast(source=pg.conninfo()).start()
-    pg.sql("insert into t values (1); insert into sales values (1, 25); insert into y26 values (1, 26)")
+    pg.sql("insert into t values (1); insert into sales values (1, 25);"
+           "insert into y26 values (1, 26)")
     pg.sql("alter publication rowcast set table t (id, b), sales, y26")
     pg.sql("insert into t values (2)")
     pg.sql("alter table sales attach partition y26 for values from (26) to (27);"

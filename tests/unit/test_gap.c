@@ -23,7 +23,6 @@ static struct journal_identity other_timeline(const struct fixture *f, uint32_t 
 static void expect_gap(struct batch *b, lsn_t from, lsn_t to, const char *reason)
 {
     assert_int_equal(b->entries[0].kind, ENTRY_GAP);
-    AUTO_BUF struct buf want = {0};
     struct batch_builder *bb = batch_builder_new(64);
     batch_add_gap(bb, from, to, reason);
     struct batch *same = batch_builder_take(bb, false);
