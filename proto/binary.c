@@ -234,9 +234,9 @@ static bool put_inet(struct decoding *d, const struct type *t, struct reader *r)
 
 static bool put_text(struct decoding *d, const struct type *t, struct reader *r)
 {
-    struct slice text;
-    size_t n = reader_left(r);
-    if (!binary_plain(t, (struct slice){reader_take(r, n), n}, &text))
+    struct slice text, bytes = {r->p, reader_left(r)};
+    r->p = r->end;
+    if (!binary_plain(t, bytes, &text))
         return false;
     buf_put(d->out, text.p, text.n);
     return true;

@@ -38,18 +38,17 @@ static struct type *add(struct known *k, uint32_t oid, const char *name, char ty
 static void make_known(struct known *k, uint32_t oid, const char *name)
 {
     static const struct {
-        const char *name;
-        char typtype;
-        const char *output, *send;
+        const char *name, *output, *send;
         uint32_t inner;
+        char typtype;
     } own[] = {
-        {"couple", 'c', "", "", 0},
-        {"deep", 'c', "", "", 0},
-        {"textrange", 'r', "", "", 25},
-        {"doublerange", 'r', "", "", 701},
-        {"hstore", 'b', "hstore_out", "hstore_send", 0},
-        {"citext", 'b', "textout", "textsend", 0},
-        {"ltree", 'b', "ltree_out", "ltree_send", 0},
+        {"couple", "", "", 0, 'c'},
+        {"deep", "", "", 0, 'c'},
+        {"textrange", "", "", 25, 'r'},
+        {"doublerange", "", "", 701, 'r'},
+        {"hstore", "hstore_out", "hstore_send", 0, 'b'},
+        {"citext", "textout", "textsend", 0, 'b'},
+        {"ltree", "ltree_out", "ltree_send", 0, 'b'},
     };
     if (find(k, oid))
         return;
