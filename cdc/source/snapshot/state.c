@@ -430,10 +430,12 @@ bool state_ready(const struct state *s, uint32_t *ret_generation)
 
 int state_break(struct state *s, uint32_t generation, bool forget, struct err *e)
 {
-    if (forget)
+    if (forget) {
         forget_all(s);
-    for (struct state_table *t = s->tables; t; t = t->hh.next)
-        t->lost |= t->step == STATE_BEGUN;
+    } else {
+        for (struct state_table *t = s->tables; t; t = t->hh.next)
+            t->lost |= t->step == STATE_BEGUN;
+    }
     s->generation = generation;
     return s->exists ? write_anew(s, false, e) : 0;
 }
