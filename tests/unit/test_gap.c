@@ -76,7 +76,7 @@ static void a_break_begins_a_generation(void **state)
     uint32_t version = journal_identity_version(f->j);
     assert_int_equal(journal_break(f->j, &id, 0x3000, "slot lost", &e), 0);
     assert_true(version != journal_identity_version(f->j));
-    wait_written(f); // nobody sees it before
+    wait_written(f);              // nobody sees it before
     for (int i = 0; i < 2; i++) { // now, and opened again
         assert_int_equal(identity(f).generation, 2);
         assert_true(identity(f).stream_id != id.stream_id);
