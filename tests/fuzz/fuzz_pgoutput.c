@@ -66,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct catalog *catalog = catalog_new();
     struct relations *rs = relations_new(&(struct relations_options){
         .source = &source, .catalog = catalog, .add = keep, .arg = catalog});
+    relations_set_binary(rs, 180000); // text is taken all the same
     while (size >= 2) {
         size_t n = size_min((size_t)data[0] << 8 | data[1], size - 2);
         // In memory of its own size, so that reading on is noticed.
