@@ -147,7 +147,7 @@ def test_a_standby_with_a_journal_of_its_own(pg, make_rowcast):
 
 
 def test_a_journal_of_mere_progress_is_no_obstacle(pg, make_rowcast):
-    """One that had the slot for a quiet moment has nothing to lose: it goes on where that stands."""
+    """One that had the slot for a quiet moment has nothing to lose: goes on where that stands."""
     pg.sql(TABLES)
     rc = make_rowcast("--publication", "p", source=pg.conninfo()).start()
     assert rc.stop() == 0
