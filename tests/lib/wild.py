@@ -115,7 +115,7 @@ class Wild:
         c.execute(f"alter table {self._table(c)} rename to {self.random.choice(NAMES)}")
 
     def rename_schema(self, c):
-        if self.pg.version < 16:  # before, pgoutput goes on with the old name
+        if self.pg.version < 18:  # before, pgoutput goes on with the old name for a while
             return
         name = c.execute("select nspname from pg_namespace where nspname ~ '^wild'").fetchone()[0]
         c.execute(f"alter schema {name} rename to {'wilder' if name == 'wild' else 'wild'}")
