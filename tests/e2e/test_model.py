@@ -63,7 +63,7 @@ def from_kafka(kafka, prefix, dump):
 
 def test_streams_equal_tables(each_pg, kafka, make_rowcast):
     pg = each_pg
-    prefix = f"model{pg.version}"
+    prefix = f"model{pg.version}-{pg.port}"  # the broker is shared, also by other settings
     pg.sql(SCHEMA)
     pg.sql(wild.SCHEMA)
     # By name, so that a partition that is detached stays published.
