@@ -12,6 +12,7 @@
 #define TURN_BATCHES 16     // sent before reports are looked at again
 #define DRAIN_MS     5000   // for requests that are out when a producer is given up
 #define WAIT_US      500000 // the longest wait of a turn
+#define EARLY_US     50000  // while the journal has nothing
 
 void kafka_wake(void *arg)
 {
@@ -177,11 +178,20 @@ static void wait_event(struct kafka *k, int64_t us)
     CHECK(r == (ssize_t)sizeof count || errno == EAGAIN);
 }
 
+// Nothing in the journal: the slot is not ours yet, and Kafka's position may be another instance's
+// to move. Looked at now it could be behind what that one has the slot acknowledge.
+static bool too_early(const struct kafka *k)
+{
+    return !k->known && journal_appended(k->journal) == 0;
+}
+
 static int64_t wait_time(const struct kafka *k)
 {
     int64_t now = clock_mono_us(), us = WAIT_US;
     if (k->held)
         us = k->retry_at - now < us ? k->retry_at - now : us;
+    else if (too_early(k))
+        us = EARLY_US;
     if (k->dirty && !k->position_out) {
         int64_t due = k->written_at + POSITION_US - now;
         us = due < us ? due : us;
@@ -205,8 +215,9 @@ static bool ended(struct kafka *k)
 static void resume(struct kafka *k)
 {
     struct err e = {0};
-    if ((k->position_topic->handle || resume_prepare(k, &e) == 0) &&
-        (k->known || resume_first(k, &e) == 0)) {
+    if ((k->position_topic->handle || resume_prepare(k, &e) == 0) && too_early(k)) {
+        go_on(k);
+    } else if (k->position_topic->handle && (k->known || resume_first(k, &e) == 0)) {
         go_on(k);
         kafka_wake(k);
     } else if (e.class == ERR_RETRY || e.class == ERR_KAFKA) {

@@ -420,6 +420,32 @@ static void another_history_is_refused(void **state)
     close_fixture(&x);
 }
 
+// A standby with a journal of its own: what the leader moves until it dies counts.
+static void the_position_is_asked_for_when_there_is_something_to_send(void **state)
+{
+    (void)state;
+    struct fixture x, leader;
+    open_fixture(&x);
+    leader = x;
+    leader.builder = batch_builder_new(4096);
+    leader.journal = memory_journal_new(77);
+    catalog_add(leader.journal->catalog, relation_of_t());
+    start(&x);
+    append(&leader, 10);
+    start(&leader);
+    wait_durable(&leader);
+    stop(&leader);
+    // It acknowledged more than Kafka has: what the slot brings now begins behind that.
+    x.journal->earliest = (struct position){leader.lsn + 1000, 0};
+    x.lsn = leader.lsn + 2000;
+    append(&x, 1);
+    wait_failed(&x, "older than all that the journal has kept");
+    stop(&x);
+    batch_builder_free(leader.builder);
+    memory_journal_free(leader.journal);
+    close_fixture(&x);
+}
+
 // Existing rows behind the last transaction, ids counting up.
 static void append_existing(struct fixture *x, uint64_t ordinal, int64_t rows)
 {
@@ -500,6 +526,7 @@ int main(void)
         cmocka_unit_test(a_topic_that_comes_late_is_waited_for),
         cmocka_unit_test(a_record_over_the_limit_holds_only_kafka),
         cmocka_unit_test(another_history_is_refused),
+        cmocka_unit_test(the_position_is_asked_for_when_there_is_something_to_send),
         cmocka_unit_test(existing_rows_are_not_passed_over),
         cmocka_unit_test(properties_are_guarded),
     };
