@@ -1,6 +1,8 @@
 #include "command/command.h"
 #include "journal/journal.h"
 
+#include <unistd.h>
+
 int command_adopt(const struct settings *s, int *ret_status, struct err *e)
 {
     AUTO_BUF struct buf out = {0};
@@ -10,6 +12,8 @@ int command_adopt(const struct settings *s, int *ret_status, struct err *e)
         return -1;
     if (!command_given(s, "journal"))
         return err_set(e, ERR_USAGE, "adopt: say --journal DIR: whose history is continued");
+    if (access(s->journal, F_OK) != 0) // else it would be made
+        return err_errno(e, ERR_JOURNAL, "journal directory %s", s->journal);
     if (journal_open(&o, &j, e) != 0)
         return -1;
     struct source_options source = command_source_options(s);

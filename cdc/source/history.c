@@ -115,12 +115,15 @@ static enum history_verdict judge_timeline(const struct history *h,
                 h->timeline, id->timeline);
         return HISTORY_WAITS;
     }
+    // Not to be marked as a gap: this is hardly ever a server that was restored (recovery counts
+    // timelines up), but the old primary, and the journal is that of the one that is followed.
     if (id->timeline > h->timeline) {
         err_set(why, ERR_RESTORED,
-                "server: it is on timeline %u, the journal on %u: an older copy of the server, or "
-                "the primary before a failover; remedy: connect to the right server; or " GO_ON,
+                "server: it is on timeline %u, the journal on %u: the primary before a failover, "
+                "or an older copy of the server; remedy: connect to the right server; or start "
+                "with a new journal directory (--on-gap mark does not give this one up)",
                 h->timeline, id->timeline);
-        return HISTORY_BROKEN;
+        return HISTORY_DIFFERS;
     }
     if (left != 0 && watermark <= left)
         return HISTORY_GOES_ON;

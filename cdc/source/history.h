@@ -22,7 +22,7 @@ enum history_verdict {
     HISTORY_NEW,      // the journal holds nothing yet
     HISTORY_GOES_ON,  //
     HISTORY_WAITS,    // cannot be said yet: a standby that has not replayed as far
-    HISTORY_DIFFERS,  // another source by configuration: never to be mixed into this journal
+    HISTORY_DIFFERS,  // another source, or the old primary: never to be mixed into this journal
     HISTORY_GAP,      // something is missing behind what the journal holds
     HISTORY_BROKEN,   // what the journal holds is not in this history
     HISTORY_UNTOLD,   // a gap was declared and is to be told yet

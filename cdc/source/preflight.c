@@ -55,7 +55,12 @@ static int check_server(struct preflight *p, struct err *e)
             "current_setting('max_replication_slots')::int, (select count(*) from "
             "pg_replication_slots), current_setting('synchronous_standby_names'), "
             "current_setting('max_slot_wal_keep_size', true), pg_is_in_recovery(), "
-            "has_database_privilege(d.oid, 'CREATE') from pg_database d "
+            "has_database_privilege(d.oid, 'CREATE'), "
+            // A standby has a slot, or only a walsender; without rights to see its state, nothing.
+            "exists (select from pg_replication_slots where slot_type = 'physical' and active and "
+            "not temporary) or exists (select from pg_stat_replication where state = 'streaming' "
+            "and pid not in (select active_pid from pg_replication_slots where slot_type = "
+            "'logical' and active)) from pg_database d "
             "where d.datname = current_database()") != 0)
         return -1;
     char version[64];
@@ -78,6 +83,7 @@ static int check_server(struct preflight *p, struct err *e)
     p->database_oid = result_u32(r, 0, 2);
     p->standby = result_bool(r, 0, 10);
     p->may_create = result_bool(r, 0, 11);
+    p->has_standby = result_bool(r, 0, 12);
     if (strcmp(result_text(r, 0, 3), "SQL_ASCII") == 0)
         report(p, FINDING_WARN, ERR_NONE, "encoding",
                "the database is SQL_ASCII: text that is not UTF-8 is passed on as it is",
@@ -122,6 +128,20 @@ static int check_slot(struct preflight *p, struct err *e)
     return slot_read(p->sql, name, &p->slot, e);
 }
 
+// Made by hand, by an older rowcast, or before an upgrade to 17: only rowcast's own have the flag.
+static void report_failover(struct preflight *p, const char *object)
+{
+    if (p->sql->version < 170000 || p->standby || p->slot.failover || !p->has_standby)
+        return;
+    AUTO_FREE char *remedy = xasprintf("stop what reads it, then psql 'replication=database ..' -c "
+                                       "'ALTER_REPLICATION_SLOT %s (FAILOVER true)'",
+                                       p->o->slot);
+    report(p, FINDING_WARN, ERR_NONE, object,
+           "the server has a standby, but the slot is not marked for failover: a promoted standby "
+           "would be without it, which is a gap",
+           remedy);
+}
+
 static void report_slot(struct preflight *p)
 {
     const char *name = p->o->slot;
@@ -152,6 +172,7 @@ static void report_slot(struct preflight *p)
     } else {
         report(p, FINDING_OK, ERR_NONE, object,
                p->slot.active ? "exists, and is in use at the moment" : "exists", "");
+        report_failover(p, object);
     }
 }
 

@@ -24,7 +24,8 @@ struct preflight {
     struct slot slot;
     char database[64];
     uint32_t database_oid;
-    bool standby, may_create;  // objects in the database
+    bool standby, has_standby; // is one; one streams from it
+    bool may_create;           // objects in the database
     int64_t sender_timeout_us; // 0: none
     bool create_publication;   // it is missing, and may be made before the slot
 };

@@ -2,6 +2,7 @@
 is upgraded and adopted."""
 
 import contextlib
+import json
 import subprocess
 import time
 
@@ -68,6 +69,27 @@ def test_a_synchronized_slot_is_gone_on_with(make_postgres, make_rowcast, versio
                 assert ids(got) == list(range(2 if cursor == before else 4, last + 1))
         connected.close()
         assert rc.stop() == 0
+        # The old primary comes back, and a name leads to it: with mark too the journal is kept.
+        pg.configure({"synchronized_standby_slots": ""})
+        pg.start()
+        rc = make_rowcast("--publication", "p", "--on-gap", "mark", source=pg.conninfo(),
+                          journal=rc.journal).start(ready=False)
+        assert rc.wait_exit() == 12, rc.process.log_tail()
+        assert rc.log_contains("timeline 1, the journal on 2: the primary before a failover")
+        rc = make_rowcast("--publication", "p", source=other.conninfo(), journal=rc.journal).start()
+        with rc.stream(start=before) as s:
+            assert ids(s.entries_until(lambda e: e.get("row") == {"id": last}, 30)) \
+                == list(range(2, last + 1))
+        # Its slot can be told from one that a failover would lose.
+        out = command("check", "--source", pg.conninfo(), "--publication", "p").stdout
+        assert "not marked for failover" not in out, out
+        with running(pg.standby({"primary_conninfo": pg.conninfo()})):
+            pg.sql("select pg_create_logical_replication_slot('plain', 'pgoutput')")
+            out = command("check", "--source", pg.conninfo(), "--publication", "p", "--slot",
+                          "plain").stdout
+            assert "warn: slot plain: the server has a standby, but the slot is not marked" in out
+            out = command("check", "--source", pg.conninfo(), "--publication", "p").stdout
+            assert "not marked" not in out, out
 
 
 def test_a_standby_takes_over_a_shared_journal(pg, make_rowcast):
@@ -173,6 +195,9 @@ def test_an_upgraded_server_is_adopted(make_postgres, make_rowcast):
 
     def adopt(**more):
         return command("adopt", "--source", other.conninfo(**more), "--journal", rc.journal)
+    none = rc.dir / "none"
+    assert command("adopt", "--source", other.conninfo(), "--journal", none).returncode == 6
+    assert not none.exists(), "a mistyped journal was made"
     done = adopt()
     assert done.returncode == 4 and "pg_create_logical_replication_slot" in done.stderr, done
     other.sql("select pg_create_logical_replication_slot('rowcast', 'pgoutput')")
@@ -203,3 +228,38 @@ def test_an_upgraded_server_is_adopted(make_postgres, make_rowcast):
         got = s.entries_until(lambda e: e.get("row") == {"id": 2})
     assert ids(got) == [2] and not [e for e in got if e.get("type") == "gap"]
     assert got[-1]["cursor"].split(".")[0] == cursor.split(".")[0]
+
+
+def test_kafka_is_asked_again_after_another_instance_had_the_slot(pg, kafka, make_rowcast):
+    """Two with journals of their own take turns. The one that takes over goes on behind the
+    position that the other one left in Kafka, not behind the one that it read itself at its
+    start."""
+    pg.sql(TABLES)
+    arguments = ("--publication", "p", "--on-gap", "mark", "--topic-prefix", "turns",
+                 "--kafka-format", "json", "--kafka-partitions", "1")
+    topic = "turns.public.t"
+
+    def make():
+        return make_rowcast(*arguments, source=pg.conninfo(), kafka=kafka.bootstrap)
+
+    def wait_for_rows(*rows):
+        got = kafka.wait_records(len(rows), topic)
+        assert [json.loads(r.value)["row"]["id"] for r in got] == list(rows)
+        pg.wait_confirmed("rowcast", pg.lsn(), 30)  # by way of Kafka's position
+
+    def let_go(rc):
+        assert command("detach", "--journal", rc.journal).returncode == 0
+        pg.wait_slot_active("rowcast", False)
+    first = make().start()
+    first.wait_log("Kafka has no position of this stream")
+    let_go(first)
+    second = make().start()
+    pg.sql("insert into t values (1)")
+    wait_for_rows(1)
+    assert command("attach", "--journal", first.journal).returncode == 0
+    first.wait_log("is in use by process")
+    second.kill9()
+    first.wait_ready()
+    first.wait_log("Kafka goes on behind its position", 30)
+    pg.sql("insert into t values (2)")
+    wait_for_rows(1, 2)
