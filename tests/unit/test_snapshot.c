@@ -100,6 +100,27 @@ static void a_hot_table_comes_to_its_end(void **state)
     teardown(f);
 }
 
+// The older of two queries comes back last: what only the newer one saw is laid over it.
+static void the_older_chunk_comes_last(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(false);
+    step(f, 1000);
+    answer_plan(f, 20); // two chunks
+    step(f, 1000);
+    struct chunk *newer = chunk_of(f, 1), *older = chunk_of(f, 0);
+    assert_true(change(f, 702, 1, OP_DELETE, 1, NULL));
+    see(newer, 703, 703, 0, 1000);
+    answer(f, newer);
+    step(f, 1000);
+    see(older, 702, 703, 702, 1000);
+    put_row(f, older, 1, "stale");
+    answer(f, older);
+    step(f, 2000);
+    expect(f, "begin end(0) ");
+    teardown(f);
+}
+
 // A large value that did not change, of a row that no chunk held: it is asked for by its key.
 static void a_large_value_is_asked_for(void **state)
 {
@@ -433,6 +454,7 @@ int main(void)
         cmocka_unit_test(the_head_of_a_page_is_not_waited_for),
         cmocka_unit_test(a_transaction_about_to_be_visible_is_waited_for),
         cmocka_unit_test(a_hot_table_comes_to_its_end),
+        cmocka_unit_test(the_older_chunk_comes_last),
         cmocka_unit_test(a_large_value_is_asked_for),
         cmocka_unit_test(a_large_value_of_a_row_that_is_gone),
         cmocka_unit_test(after_a_truncation_nothing_is_left_to_read),

@@ -58,7 +58,7 @@ void job_drop_held(struct job *j)
 // ---- arrival ----
 
 // A view is older than every order that is given after it came; when the orders of before have all
-// come back, what it sees is forgotten.
+// come back, and what the log has was laid over the last of them, what the view sees is forgotten.
 static void trim(struct job *j, const struct view *v)
 {
     if (j->older)
@@ -155,8 +155,8 @@ void held_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
     h->view = (struct view){c->xmin, c->xmax, c->xip, c->xip_n};
     c->xip = NULL;
     c->xip_n = 0;
-    if (h->view.xmax)
-        trim(j, &h->view);
+    struct view seen;
+    view_copy(&seen, &h->view);
     switch (c->status) {
     case CHUNK_OK:
         hold(j, c, h);
@@ -169,6 +169,9 @@ void held_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
         job_wait_for_shape(j);
         break;
     }
+    if (seen.xmax)
+        trim(j, &seen);
+    view_fini(&seen);
 }
 
 // ---- emission ----
