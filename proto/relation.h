@@ -39,11 +39,11 @@ struct column {
     uint32_t type_oid;
     int32_t typmod;
     uint32_t number; // of the field
-    int16_t attnum;  // 0: not known
     enum kind kind;
     enum json_class json_class;
-    bool key;    // part of the row's identity, as `Change.key` carries it
-    bool masked; // the value is replaced before anything is stored
+    int16_t attnum; // 0: not known
+    bool key;       // part of the row's identity, as `Change.key` carries it
+    bool masked;    // the value is replaced before anything is stored
 };
 
 struct reserved_number {

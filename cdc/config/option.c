@@ -249,7 +249,7 @@ static const char *const on_gaps[] = {"stop", "mark", NULL};
 
 #define SOURCE_COMMANDS  (COMMAND_RUN | COMMAND_CHECK | COMMAND_SCHEMA)
 #define CONTROL_COMMANDS (COMMAND_STATUS | COMMAND_ATTACH | COMMAND_DETACH | COMMAND_SNAPSHOT)
-#define SLOT_COMMANDS   (COMMAND_SLOT | COMMAND_ADOPT)
+#define SLOT_COMMANDS    (COMMAND_SLOT | COMMAND_ADOPT)
 #define KAFKA_COMMANDS   (COMMAND_RUN | COMMAND_CHECK)
 
 const struct option_info options[] = {
@@ -373,8 +373,8 @@ const struct option_info options[] = {
      .help = "Under load changes are passed on in batches of about this size; otherwise at once."},
 
     {"Journal", "journal", "DIR", OPTION_FILE,
-     COMMAND_RUN | COMMAND_SCHEMA | CONTROL_COMMANDS | COMMAND_ADOPT,
-     FIELD(journal), .fallback = "rowcast-journal",
+     COMMAND_RUN | COMMAND_SCHEMA | CONTROL_COMMANDS | COMMAND_ADOPT, FIELD(journal),
+     .fallback = "rowcast-journal",
      .help = "The journal's own directory, made when missing. Relative to where rowcast is "
              "started."},
     {"Journal", "journal-size", "SIZE", OPTION_BYTES, COMMAND_RUN, FIELD(journal_size),

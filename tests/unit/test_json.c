@@ -556,7 +556,7 @@ static void test_existing_rows(void **state)
         "\"seq\":1099511627777,\"last\":true,\"time\":";
     assert_non_null(strstr(read, place));
     char *end = strchr(read, '\n');
-    memmove(read, end + 1, strlen(end));
+    memmove(read, end + 1, strlen(end + 1) + 1);
     assert_string_equal(
         (char *)out.p,
         "{\"type\":\"snapshot\",\"step\":\"begin\",\"table\":\"public.\\\"Odd.Name\\\"\","
