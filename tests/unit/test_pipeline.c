@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "pipeline.h"
 
@@ -182,10 +183,16 @@ static void the_sinks_share_one_grace(void **state)
     const struct websocket_options websocket = {0};
     const struct kafka_options kafka = {0};
     const struct stdout_options std_out = {0};
-    const struct pipeline_options o = {
-        .websocket = &websocket, .kafka = &kafka, .std_out = &std_out, .stop_grace_us = 1234};
+    char dir[] = "/tmp/rowcast-pipeline-XXXXXX"; // for the control socket
+    assert_non_null(mkdtemp(dir));
+    const struct pipeline_options o = {.journal = {.dir = dir},
+                                       .websocket = &websocket,
+                                       .kafka = &kafka,
+                                       .std_out = &std_out,
+                                       .stop_grace_us = 1234};
     struct err e;
     assert_int_equal(pipeline_run(&o, &e), 0);
+    assert_int_equal(rmdir(dir), 0); // it left nothing
     assert_int_equal(play.started, 3);
     assert_int_equal(play.stopping, 3);
     assert_int_equal(play.grace_us, 1234);
