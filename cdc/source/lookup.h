@@ -5,7 +5,7 @@
 
 #include "proto/registry.h"
 #include "proto/types.h"
-#include "source/connection.h"
+#include "source/connect/connection.h"
 
 #define LOOKUP_PATIENCE_US INT64_C(2000000)
 

@@ -1,7 +1,7 @@
 // Publications: which tables they have, and making one.
 #pragma once
 
-#include "source/connection.h"
+#include "source/connect/connection.h"
 
 // The table at the top of the tree that a partition pg_class c is in: schema, chr(1), name; or
 // NULL.

@@ -1,7 +1,7 @@
 // The replication slot: its row in pg_replication_slots, and making it.
 #pragma once
 
-#include "source/connection.h"
+#include "source/connect/connection.h"
 
 struct slot {
     bool exists, logical, temporary, active, two_phase, synced, lost;

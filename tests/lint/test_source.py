@@ -118,7 +118,7 @@ def test_include_direction():
 # A foreign library is known to one folder.
 FOREIGN = {
     "libpq-fe.h": "cdc/source/",
-    "openssl/ssl.h": "cdc/source/tls.c",
+    "openssl/ssl.h": "cdc/source/connect/tls.c",
     "librdkafka/rdkafka.h": "sinks/kafka/",
     "libwebsockets.h": "sinks/websocket/",
     "zstd.h": "cdc/journal/",

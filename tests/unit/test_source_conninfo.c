@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "source/conninfo.h"
+#include "source/connect/conninfo.h"
 
 #include <stdio.h>
 #include <unistd.h>

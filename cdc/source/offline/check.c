@@ -2,11 +2,11 @@
 #include "base/log.h"
 #include "proto/schema.h"
 #include "source/figures.h"
-#include "source/offline.h"
+#include "source/offline/offline.h"
+#include "source/offline/safety.h"
+#include "source/offline/versions.h"
 #include "source/preflight.h"
 #include "source/relations.h"
-#include "source/safety.h"
-#include "source/versions.h"
 
 struct checking {
     struct buf *out;

@@ -1,4 +1,4 @@
-#include "source/safety.h"
+#include "source/offline/safety.h"
 
 #include "base/clock.h"
 

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "source/history.h"
 #include "source/lookup.h"
-#include "source/offline.h"
+#include "source/offline/offline.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "source/waiter.h"
+#include "source/connect/waiter.h"
 
 #include "base/clock.h"
 

@@ -3,7 +3,7 @@
 // rowcast's.
 #include "base/clock.h"
 #include "source/lookup.h"
-#include "source/offline.h"
+#include "source/offline/offline.h"
 #include "source/slot.h"
 
 #define FREE_US  INT64_C(3000000) // the walsender of a reader that has just ended ends too

@@ -1,4 +1,4 @@
-#include "source/conninfo.h"
+#include "source/connect/conninfo.h"
 
 #include <errno.h>
 #include <fcntl.h>

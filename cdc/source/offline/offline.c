@@ -1,4 +1,4 @@
-#include "source/offline.h"
+#include "source/offline/offline.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "source/versions.h"
+#include "source/offline/versions.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "source/refusal.h"
+#include "source/connect/refusal.h"
 
 struct cause {
     const char *sqlstate; // or the beginning of one

@@ -1,7 +1,7 @@
 // A waiter that nobody stops: for commands that ask the server something and end.
 #pragma once
 
-#include "source/waiter.h"
+#include "source/connect/waiter.h"
 
 struct offline {
     _Atomic bool stopped;

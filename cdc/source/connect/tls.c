@@ -1,4 +1,4 @@
-#include "source/tls.h"
+#include "source/connect/tls.h"
 
 #include "base/buf.h"
 #include "base/clock.h"

@@ -1,9 +1,9 @@
-#include "source/connection.h"
+#include "source/connect/connection.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "source/refusal.h"
-#include "source/tls.h"
+#include "source/connect/refusal.h"
+#include "source/connect/tls.h"
 
 #include <ctype.h>
 #include <poll.h>

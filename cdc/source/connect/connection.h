@@ -1,8 +1,8 @@
 // One libpq connection, never blocking: every wait goes through the waiter.
 #pragma once
 
-#include "source/conninfo.h"
-#include "source/waiter.h"
+#include "source/connect/conninfo.h"
+#include "source/connect/waiter.h"
 
 #include <libpq-fe.h>
 
