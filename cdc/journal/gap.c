@@ -95,9 +95,13 @@ static void next_generation(const struct journal *j, const struct journal_identi
     }
     ret_id->generation = j->id.generation + 1;
     ret_id->stream_id = identity_stream_id(&l, ret_id->name, ret_id->generation);
-    log_warn("a new generation of the stream begins", "dir=%s generation=%u", j->dir,
-             ret_id->generation);
     *ret_l = l;
+}
+
+static void say_next(const struct journal *j)
+{
+    log_warn("a new generation of the stream begins", "dir=%s generation=%u", j->dir,
+             j->id.generation);
 }
 
 int journal_break(struct journal *j, const struct journal_identity *id, lsn_t to,
@@ -109,6 +113,7 @@ int journal_break(struct journal *j, const struct journal_identity *id, lsn_t to
     next_generation(j, id, to, reason, false, &next, &l);
     if (identity_set(j, &next, &l, e) != 0)
         return -1;
+    say_next(j);
     return journal_gap(j, to, reason, e);
 }
 
@@ -181,6 +186,7 @@ int journal_start_over(struct journal *j, const struct journal_identity *id, lsn
     l.dropping = false;
     if (identity_set(j, &next, &l, e) != 0)
         return -1;
+    say_next(j);
     return journal_gap(j, to, reason, e);
 }
 

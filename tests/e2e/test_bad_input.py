@@ -368,6 +368,31 @@ def test_a_table_changes_on_a_full_disk(pg, small_disk, make_rowcast):
     assert command("journal", "verify", rc.journal).returncode == 0
 
 
+def test_a_gap_is_declared_on_a_full_disk(pg, small_disk, make_rowcast):
+    """It is told when there is room for it, once; until then nothing begins, nor is said to."""
+    pg.sql("create table t (id int primary key); create publication rowcast for table t")
+    rc = make_rowcast("--on-gap", "mark", source=pg.conninfo(), journal=small_disk / "j").start()
+    pg.sql("insert into t values (1)")
+    with rc.stream(start="earliest") as s:
+        cursor = s.entries_until(lambda e: e.get("type") == "end")[-1]["cursor"]
+    pg.wait_confirmed("rowcast", pg.lsn())
+    assert rc.stop() == 0
+    pg.sql("insert into t values (2)")
+    pg.sql("select pg_replication_slot_advance('rowcast', pg_current_wal_lsn())")
+    filler = fill(small_disk)
+    rc.start(ready=False)
+    rc.wait_log("retrying.*cannot write .*identity.new: No space left")
+    assert "No space left" in rc.get("/readyz")[1]
+    assert not rc.log_contains("new generation")
+    filler.unlink()
+    rc.wait_ready(30)
+    pg.sql("insert into t values (3)")
+    with rc.stream(start=cursor) as s:
+        got = s.entries_until(lambda e: e.get("row") == {"id": 3})
+    assert [e["reason"][:13] for e in got if e.get("type") == "gap"] == ["slot_consumed"]
+    assert rc.process.log_text().count("new generation") == 1
+
+
 def test_a_first_start_on_a_full_disk(pg, small_disk, make_rowcast):
     pg.sql("create table t (id int primary key); create publication rowcast for table t")
     filler = fill(small_disk)
