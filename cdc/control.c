@@ -53,11 +53,13 @@ static int address(const char *dir, int dirfd, struct sockaddr_un *ret_a, struct
     return 0;
 }
 
+// -1 with errno kept.
 static int open_dir(const char *dir, struct err *e)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), why = errno;
     if (fd < 0)
-        return err_errno(e, ERR_JOURNAL, "journal directory %s", dir);
+        err_errno(e, ERR_JOURNAL, "journal directory %s", dir);
+    errno = why;
     return fd;
 }
 
@@ -282,22 +284,29 @@ static int silent(const char *dir, struct err *e)
                    dir);
 }
 
+static int nobody(const char *dir, struct err *e)
+{
+    return err_set(e, ERR_JOURNAL,
+                   "no rowcast runs with journal %s; remedy: start it, or name the journal of the "
+                   "one that runs with --journal",
+                   dir);
+}
+
 static int connect_to(const char *dir, int fd, struct err *e)
 {
     struct timeval patience = {.tv_sec = CONTROL_ASK_US / 1000000};
     AUTO_CLOSE int dirfd = open_dir(dir, e);
     struct sockaddr_un a;
-    if (dirfd < 0 || address(dir, dirfd, &a, e) != 0)
+    if (dirfd < 0)
+        return errno == ENOENT ? nobody(dir, e) : -1;
+    if (address(dir, dirfd, &a, e) != 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0)
         return err_errno(e, ERR_INTERNAL, "control socket");
     if (connect(fd, (const struct sockaddr *)&a, sizeof a) == 0)
         return 0;
     if (errno == ENOENT || errno == ECONNREFUSED)
-        return err_set(e, ERR_JOURNAL,
-                       "no rowcast runs with journal %s; remedy: start it, or name the journal "
-                       "of the one that runs with --journal",
-                       dir);
+        return nobody(dir, e);
     return errno == EAGAIN ? silent(dir, e)
                            : err_errno(e, ERR_JOURNAL, "control socket of journal %s", dir);
 }

@@ -193,6 +193,7 @@ static void a_stale_socket_is_replaced(void **state)
     AUTO_FREE char *path = xasprintf("%s/" CONTROL_FILE, f->dir);
     control_close(f->c);
     f->c = NULL;
+    refused("/nonexistent", "echo", "", ERR_JOURNAL, "no rowcast runs with journal /nonexistent");
     refused(f->dir, "echo", "", ERR_JOURNAL, "no rowcast runs with journal");
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     snprintf(a.sun_path, sizeof a.sun_path, "%.100s", path);

@@ -289,16 +289,52 @@ static void generations_are_kept(void **state)
     assert_int_equal(journal_check_cursor(f->j, &second), CURSOR_OK);
 }
 
+// What was written before there were gaps: it goes on, under its stream id.
+static void an_identity_of_format_1_is_read(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+    AUTO_BUF struct buf text = {0};
+    journal_append(f->j, txn_batch(f, 1, 10));
+    struct cursor c = journal_latest(f->j);
+    struct journal_identity id = identity(f), again;
+    wait_written(f);
+    buf_printf(&text,
+               "format=1\nsystem_id=%lu\ndatabase_oid=%u\nname=%s\ngeneration=%u\ntimeline=%u\n"
+               "stream_id=%016lx\ntimeline_before=1\ntimeline_before_lsn=0\n"
+               "timeline_before_ordinal=0\n",
+               (unsigned long)id.system_id, id.database_oid, id.name, id.generation, id.timeline,
+               (unsigned long)id.stream_id);
+    assert_int_equal(state_write(f->j->dirfd, f->dir, IDENTITY_FILE, &text, &e), 0);
+    reopen(f);
+    again = identity(f);
+    assert_true(again.stream_id == id.stream_id && again.system_id == id.system_id);
+    assert_int_equal(again.before.n, 1);
+    assert_int_equal(again.before.items[0].end, 1);
+    assert_int_equal(journal_check_cursor(f->j, &c), CURSOR_OK);
+    // Written again in the present format, also with a gap behind it.
+    assert_int_equal(journal_break(f->j, &again, 0x3000, "slot lost", &e), 0);
+    wait_written(f);
+    reopen(f);
+    assert_int_equal(identity(f).generation, id.generation + 1);
+    assert_int_equal(journal_check_cursor(f->j, &c), CURSOR_OK);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
 int main(void)
 {
     log_set_level(LOG_ERROR);
     const struct CMUnitTest tests[] = {
-        TEST(a_gap_is_read_through),    TEST(a_break_begins_a_generation),
-        TEST(starting_over_goes_back),  TEST(a_crash_leaves_the_gap_to_be_told),
-        TEST(a_blank_one_is_forgotten), TEST(an_adopted_source_keeps_the_stream),
-        TEST(timelines_are_kept),       TEST(generations_are_kept),
+        TEST(a_gap_is_read_through),
+        TEST(an_identity_of_format_1_is_read),
+        TEST(a_break_begins_a_generation),
+        TEST(starting_over_goes_back),
+        TEST(a_crash_leaves_the_gap_to_be_told),
+        TEST(a_blank_one_is_forgotten),
+        TEST(an_adopted_source_keeps_the_stream),
+        TEST(timelines_are_kept),
+        TEST(generations_are_kept),
     };
     return cmocka_run_group_tests_name("gap", tests, NULL, NULL);
 }

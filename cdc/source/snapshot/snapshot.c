@@ -218,7 +218,9 @@ void snapshot_table(struct snapshot *s, const char *table, const char *root)
 void snapshot_lost(struct snapshot *s)
 {
     s->started = false;
-    requests_refuse(s->requests, "the source is not connected; remedy: ask again when it is");
+    requests_refuse(s->requests,
+                    "the source is not connected; remedy: ask again when it is (rowcast attach, "
+                    "where it was let go)");
     if (!s->jobs)
         return;
     s->host.o.chunks.cancel(s->host.o.chunks.arg);
