@@ -182,6 +182,7 @@ static int supervise(struct source *s, struct session_options *session, struct e
             return 0;
         if (r == 0) {
             s->ever_live = session->quiet = true;
+            snapshot_detached(session->snapshot);
             session->on_demand = stay_detached(s);
             continue;
         }

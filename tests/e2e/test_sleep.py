@@ -130,8 +130,8 @@ def test_a_database_may_sleep_while_nothing_happens(pg, make_rowcast):
     pg.sql(TABLE)
     rc = make_rowcast("--idle-detach", "1s", source=pg.conninfo()).start()
 
-    def control(verb):
-        done = command(verb, "--journal", rc.journal)
+    def control(*verb):
+        done = command(*verb, "--journal", rc.journal)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -153,6 +153,10 @@ def test_a_database_may_sleep_while_nothing_happens(pg, make_rowcast):
         assert control("attach") == "attaching\n"
         assert ids(stream, 1) == [2]
         wait_for(is_detached, 15, "it to detach again")
+        control("snapshot", "public.t")  # whoever asks for rows has it attached
+        rows = stream.changes(2, 30)
+        assert [(c["op"], c["row"]["id"]) for c in rows] == [("read", 1), ("read", 2)]
+        wait_for(is_detached, 15, "it to detach behind the rows")
         assert rc.stop() == 0
     rc.process.argv += ["--idle-detach=none", "--idle-attach-every", "2s", "--idle-wal-budget",
                         "1MiB"]

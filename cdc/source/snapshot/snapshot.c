@@ -218,14 +218,18 @@ void snapshot_table(struct snapshot *s, const char *table, const char *root)
 void snapshot_lost(struct snapshot *s)
 {
     s->started = false;
-    requests_refuse(s->requests,
-                    "the source is not connected; remedy: ask again when it is (rowcast attach, "
-                    "where it was let go)");
+    requests_refuse(s->requests, "the source is not connected; remedy: ask again when it is");
     if (!s->jobs)
         return;
     s->host.o.chunks.cancel(s->host.o.chunks.arg);
     for (size_t i = 0; i < s->active_n; i++)
         job_lost(s->active[i]);
+}
+
+void snapshot_detached(struct snapshot *s)
+{
+    if (!s->standby)
+        requests_refuse(s->requests, NULL);
 }
 
 // ---- the stream ----

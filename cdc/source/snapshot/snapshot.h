@@ -46,6 +46,8 @@ int snapshot_prepare(struct snapshot *s, bool fresh, uint32_t generation, struct
 // The stream begins. standby: the server is one, nothing can be read there.
 void snapshot_start(struct snapshot *s, bool standby);
 void snapshot_lost(struct snapshot *s);
+// Lost on purpose: what is asked for is taken, for who asks has it attached again.
+void snapshot_detached(struct snapshot *s);
 // A wanted table: published at the start, or described by the stream. root: of a partition, or
 // NULL.
 void snapshot_table(struct snapshot *s, const char *table, const char *root);
