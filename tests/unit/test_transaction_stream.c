@@ -283,6 +283,170 @@ static void dropped_but_for_tables(void **state)
     teardown(f);
 }
 
+static void describe_three(struct fixture *f)
+{
+    put_relation(&f->b, RELID, "public", "t", 'd', 3, THREE);
+}
+
+// All that was ever said of the table, as whole transactions: its first version is there.
+static struct fixture *setup_known(size_t batch)
+{
+    struct fixture *f = setup(batch, NULL, 0);
+    begin(f, 100);
+    describe(f);
+    assert_int_equal(insert(f, "0", LONG), 0);
+    assert_int_equal(commit(f, 100), 0);
+    return f;
+}
+
+// An INSERT, an UPDATE that leaves a value as it was, an UPDATE of the key, a DELETE.
+static void put_row(struct fixture *f, int kind)
+{
+    if (kind == 0) {
+        put_insert(&f->b, RELID, 2, (const char *const[]){"1", LONG});
+        return;
+    }
+    buf_putc(&f->b, kind == 3 ? 'D' : 'U');
+    put_be(&f->b, RELID, 4);
+    if (kind > 1) {
+        buf_putc(&f->b, 'K');
+        put_tuple(&f->b, 2, (const char *const[]){"1", NULL});
+    }
+    if (kind < 3) {
+        buf_putc(&f->b, 'N');
+        put_tuple(&f->b, 2, (const char *const[]){"1", "\x01"});
+    }
+}
+
+// Rows that are encoded when they come, for there is a version of their table: all kinds of them,
+// with others that cannot be, and what is undone.
+static void ready_as_whole(void **state)
+{
+    (void)state;
+    for (size_t batch = 64; batch <= 4096; batch *= 64) {
+        struct fixture *f = setup_known(batch), *whole = setup_known(batch);
+        part(f, 700, true);
+        describe_of(f, 700);
+        put_row(f, 0);
+        assert_int_equal(send_of(f, 700), 0);
+        add(f, 701, "gone", LONG);
+        add(f, 701, "not a number, and gone", LONG);
+        stop_part(f);
+        assert_int_equal(abort_of(f, 700, 701), 0);
+        part(f, 700, false);
+        for (int kind = 1; kind < 4; kind++) {
+            put_row(f, kind);
+            assert_int_equal(send_of(f, 702), 0);
+        }
+        describe_three(f);
+        assert_int_equal(send_of(f, 702), 0);
+        put_insert(&f->b, RELID, 3, (const char *const[]){"1", "two", "three"});
+        assert_int_equal(send_of(f, 702), 0);
+        stop_part(f);
+        assert_int_equal(catalog_count(f->journal.catalog), 1);
+        commit_whole(f, 700, 200);
+        transaction_drained(f->t);
+
+        begin(whole, 200);
+        for (int kind = 0; kind < 4; kind++) {
+            put_row(whole, kind);
+            assert_int_equal(send(whole), 0);
+        }
+        describe_three(whole);
+        assert_int_equal(send(whole), 0);
+        assert_int_equal(insert_three(whole), 0);
+        assert_int_equal(commit(whole, 200), 0);
+        transaction_drained(whole->t);
+        check_same(f, whole);
+        assert_int_equal(catalog_count(f->journal.catalog), 2);
+        teardown(f);
+        teardown(whole);
+    }
+}
+
+static void ready_rows_of_one(struct fixture *f)
+{
+    part(f, 700, true);
+    describe_of(f, 700);
+    add(f, 700, "1", "one");
+    add(f, 700, "2", LONG);
+    stop_part(f);
+}
+
+// A version that another transaction made while it was open: what was encoded for the one before
+// is not taken, and nothing of it was. It comes again, and is the same as if it had come whole.
+static void a_version_made_meanwhile(void **state)
+{
+    (void)state;
+    struct fixture *f = setup_known(64), *whole = setup_known(64);
+    for (int i = 0; i < 2; i++) {
+        struct fixture *one = i ? whole : f;
+        if (one == f)
+            ready_rows_of_one(f);
+        begin(one, 200);
+        describe_three(one);
+        assert_int_equal(send(one), 0);
+        assert_int_equal(insert_three(one), 0);
+        assert_int_equal(commit(one, 200), 0);
+    }
+    assert_int_equal(commit_of(f, 700, 300), 0);
+    assert_int_equal(replay_all(f), -1);
+    transaction_lost(f->t);
+    connected(f);
+    transaction_lost(whole->t);
+    connected(whole);
+    ready_rows_of_one(f);
+    commit_whole(f, 700, 300);
+    begin(whole, 300);
+    describe(whole);
+    assert_int_equal(insert(whole, "1", "one"), 0);
+    assert_int_equal(insert(whole, "2", LONG), 0);
+    assert_int_equal(commit(whole, 300), 0);
+    ready_rows_of_one(f); // of the version that there is now
+    commit_whole(f, 700, 400);
+    begin(whole, 400);
+    assert_int_equal(insert(whole, "1", "one"), 0);
+    assert_int_equal(insert(whole, "2", LONG), 0);
+    assert_int_equal(commit(whole, 400), 0);
+    transaction_drained(f->t);
+    transaction_drained(whole->t);
+    check_same(f, whole);
+    teardown(f);
+    teardown(whole);
+}
+
+// An error names the commit, so it is none before.
+static void what_cannot_be_encoded_fails_at_its_commit(void **state)
+{
+    (void)state;
+    struct fixture *f = setup_known(4096);
+    char large[1200];
+    memset(large, 'x', sizeof large - 1);
+    large[sizeof large - 1] = 0;
+    part(f, 700, true);
+    describe_of(f, 700);
+    add(f, 700, "1", "one");
+    add(f, 700, "2", large); // more than row-max
+    stop_part(f);
+    part(f, 800, true);
+    describe_of(f, 800);
+    put_insert(&f->b, RELID, 3, (const char *const[]){"1", "two", "three"});
+    assert_int_equal(send_of(f, 800), 0); // another shape than was said
+    stop_part(f);
+    assert_int_equal(commit_of(f, 700, 200), 0);
+    assert_int_equal(replay_all(f), -1);
+    transaction_lost(f->t);
+    connected(f);
+    part(f, 800, true);
+    describe_of(f, 800);
+    put_insert(&f->b, RELID, 3, (const char *const[]){"1", "two", "three"});
+    assert_int_equal(send_of(f, 800), 0);
+    stop_part(f);
+    assert_int_equal(commit_of(f, 800, 300), 0);
+    assert_int_equal(replay_all(f), -1);
+    teardown(f);
+}
+
 static void replay_two(struct fixture *f, const char *second)
 {
     part(f, 700, true);
@@ -385,6 +549,9 @@ int main(void)
         cmocka_unit_test(no_version_of_what_was_rolled_back),
         cmocka_unit_test(the_newest_word_stays),
         cmocka_unit_test(dropped_but_for_tables),
+        cmocka_unit_test(ready_as_whole),
+        cmocka_unit_test(a_version_made_meanwhile),
+        cmocka_unit_test(what_cannot_be_encoded_fails_at_its_commit),
         cmocka_unit_test(lost_in_the_replay),
         cmocka_unit_test(a_full_spool_ends_it),
         cmocka_unit_test(nonsense_is_refused),
