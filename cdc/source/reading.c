@@ -3,12 +3,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#define WINDOW_US    1000  // to notice a flood
-#define LULL_US      20000 // to notice its end; less may only mean that a side was descheduled
-#define FLOOD_UNITS  16    // messages (or KiB) a millisecond that make one
-#define PAUSE_US     150
-#define PAUSE_TCP_US 10000
-#define ENOUGH_BYTES 4096
+#define WINDOW_US     1000  // to notice a flood
+#define LULL_US       20000 // to notice its end; less may only mean that a side was descheduled
+#define FLOOD_UNITS   16    // messages (or KiB) a millisecond that make one
+#define PAUSE_US      150
+#define PAUSE_TCP_US  10000
+#define PAUSE_OPEN_US 40000 // the same, inside of a transaction that cannot be delivered yet
+#define ENOUGH_BYTES  4096
 
 void reading_attach(struct reading *r, int fd, int64_t now)
 {
@@ -44,6 +45,7 @@ int64_t reading_pause_us(const struct reading *r, int64_t now)
 {
     if (!r->flood_since)
         return 0;
-    int64_t pause = (now - r->flood_since) / 16, max = r->local ? PAUSE_US : PAUSE_TCP_US;
+    int64_t max = r->local ? PAUSE_US : r->open ? PAUSE_OPEN_US : PAUSE_TCP_US;
+    int64_t pause = (now - r->flood_since) / 16;
     return pause < PAUSE_US ? PAUSE_US : pause > max ? max : pause;
 }

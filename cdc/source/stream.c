@@ -400,6 +400,7 @@ static int turn(struct loop *l, struct err *e)
     int64_t now = clock_mono_us();
     if (l->drained && !l->read_at) {
         reading_round(&l->reading, now);
+        l->reading.open = transaction_in_part(l->s->transaction);
         int64_t pause = reading_pause_us(&l->reading, now);
         l->read_at = pause ? now + pause : 0;
         // Without a pause poll would have to see what is left, and under TLS cannot.

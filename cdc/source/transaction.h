@@ -46,6 +46,8 @@ void transaction_snapshot(struct transaction *t, lsn_t passed);
 // Nothing is in flight below lsn.
 void transaction_progress(struct transaction *t, lsn_t lsn);
 bool transaction_open(const struct transaction *t); // inside one
+// Inside a part of a transaction that is still open on the server.
+bool transaction_in_part(const struct transaction *t);
 // The commit LSN of the transaction in work (0: none is open, or it is being streamed) and the
 // table of its last change or relation (NULL: none yet).
 lsn_t transaction_in_work(struct transaction *t, const char **ret_table);

@@ -53,6 +53,11 @@ bool transaction_streams(const struct transaction *t)
     return t->o.source->streaming && clock_mono_us() >= t->stream.again_at;
 }
 
+bool transaction_in_part(const struct transaction *t)
+{
+    return t->stream.segment;
+}
+
 bool transaction_replaying(const struct transaction *t)
 {
     return t->stream.replay;

@@ -121,8 +121,13 @@ static void pauses_grow_and_stay_within_a_sixteenth(void **state)
         before = pause;
     }
     assert_int_equal(before, 10 * MS);
+    assert_int_equal(reading_pause_us(&r, AT(5000)), 10 * MS);
+    r.open = true; // nobody gets anything of it yet
+    assert_int_equal(reading_pause_us(&r, AT(320)), 20 * MS);
+    assert_int_equal(reading_pause_us(&r, AT(5000)), 40 * MS);
     done(fds);
     r = in_flood(true, fds); // what a Unix socket holds is there much sooner
+    r.open = true;
     r.messages = 1000000;
     reading_round(&r, AT(1000));
     assert_int_equal(reading_pause_us(&r, AT(1000)), 150);
