@@ -16,6 +16,9 @@ import xml.etree.ElementTree
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("ROWCAST_BUILD") or ROOT / "build")
 PYTEST_MINUTES_MAX = 90  # a test that hangs must not hang the machine that runs it
+# Most of an end-to-end test's time is waiting, so that more of them run at once than there are
+# cores; those of one file after another, for they share a broker.
+AT_ONCE = ["-n", str((os.cpu_count() or 2) + 1), "--dist", "loadfile"]
 
 # The ways of building: compiler and meson options.
 BUILDS = {
@@ -130,7 +133,7 @@ class Suite:
     def fuzz(self):
         """Each fuzz target for FUZZ_SECONDS, two at a time, from its corpus in tests/fuzz."""
         self.build("asan")
-        seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
+        seconds = int(os.environ.get("FUZZ_SECONDS", "45"))
         programs = [p for p in sorted((BUILD / "asan" / "tests" / "fuzz").glob("fuzz_*"))
                     if p.is_file() and os.access(p, os.X_OK) and (self.select or "") in p.name]
         title(f"fuzz targets, {seconds} s each")
@@ -204,10 +207,11 @@ def run_suite(suite, what):
     if what in ("unit", "tsan", "all"):
         suite.unit("tsan")
     if what in ("e2e", "all"):
-        suite.daemon("end to end", "plain", "tests/e2e")
+        suite.daemon("end to end", "plain", *AT_ONCE, "tests/e2e")
     for build in ("asan", "tsan"):
         if what in (build, "all"):
-            suite.daemon(f"end to end, {build} build", build, "tests/e2e", "-m", "sanitize")
+            suite.daemon(f"end to end, {build} build", build, *AT_ONCE, "tests/e2e", "-m",
+                         "sanitize")
     if what in ("crash", "all") and any((ROOT / "tests" / "crash").glob("test_*.py")):
         suite.daemon("crash", "plain", "tests/crash")
     if what in ("fuzz", "all"):
