@@ -213,6 +213,55 @@ static void held_rows_are_read_again_after_a_lost_connection(void **state)
     teardown(f);
 }
 
+// A row that was held and changed without its large value, and that is not found again: it moved.
+static void a_held_row_that_moved(struct fixture *f, struct chunk *c, bool killed)
+{
+    see(c, 700, 700, 0, 1100);
+    put_row(f, c, 1, "one");
+    answer(f, c);
+    step(f, 1050);
+    assert_true(change(f, 701, 1, OP_UPDATE, 1, "="));
+    if (killed) {
+        snapshot_free(f->s, false);
+        cancel(f);
+        begin_process(f, false);
+    } else {
+        snapshot_lost(f->s);
+        snapshot_start(f->s, false);
+    }
+    step(f, 1100);
+    answer_plan(f, 5);
+    step(f, 1100);
+    c = chunk_of(f, 0);
+    see(c, 702, 702, 0, 1200);
+    answer(f, c);
+    step(f, 1200);
+    c = chunk_of(f, 0);
+    assert_int_equal(c->order.kind, CHUNK_LIST);
+    assert_int_equal(c->order.key_n, 1);
+    see(c, 702, 702, 0, 1300);
+    put_row(f, c, 1, "one");
+    answer(f, c);
+    step(f, 1300);
+    expect(f, "begin 1:one end(1) ");
+}
+
+static void a_held_row_moves_before_the_connection_is_lost(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(false);
+    a_held_row_that_moved(f, ordered(f), false);
+    teardown(f);
+}
+
+static void a_held_row_moves_before_the_process_is_killed(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(false);
+    a_held_row_that_moved(f, ordered(f), true);
+    teardown(f);
+}
+
 // ---- after the end of the process ----
 
 static void die(struct fixture *f)
@@ -459,6 +508,8 @@ int main(void)
         cmocka_unit_test(a_large_value_of_a_row_that_is_gone),
         cmocka_unit_test(after_a_truncation_nothing_is_left_to_read),
         cmocka_unit_test(held_rows_are_read_again_after_a_lost_connection),
+        cmocka_unit_test(a_held_row_moves_before_the_connection_is_lost),
+        cmocka_unit_test(a_held_row_moves_before_the_process_is_killed),
         cmocka_unit_test(what_was_emitted_is_not_read_again),
         cmocka_unit_test(what_the_journal_lost_is_read_again),
         cmocka_unit_test(a_rewritten_table_is_begun_again),

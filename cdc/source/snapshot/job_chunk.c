@@ -259,10 +259,8 @@ static void follow_wants(struct job *j, const struct change *c)
     want_remove(j->wants, new_key);
     if (!c->unchanged.n)
         return;
-    for (const struct held *h = j->held; h; h = h->next) {
-        if (overlay_has(h->overlay, new_key))
-            return;
-    }
+    // Also of a row that is held: if its chunk is not emitted after all (the connection is lost, the
+    // process ends), the row may have moved to where everything is read. Emitting it ends the want.
     if (want_add(j->wants, new_key))
         state_want(j->host->state, j->state, new_key);
 }
