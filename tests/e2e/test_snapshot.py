@@ -226,6 +226,9 @@ def test_in_wal_and_not_visible(pg, make_rowcast):
     rc.wait_metric(lambda m: m.get("rowcast_changes_total", op="update") == 2)
     ask(rc, "t")
     rc.wait_metric(lambda m: (m.get("rowcast_snapshot_chunks_retried_total") or 0) > 2)
+    pg.wait_confirmed("rowcast", pg.lsn() - 1)
+    rc.restart(kill=True)  # the next process does not hear of these transactions any more
+    rc.wait_log("with synchronous_standby_names it may have committed before")
     assert not [e for e in entries(rc) if e.get("op") == "read"]
     pg.configure({"synchronous_standby_names": ""})
     pg.reload()

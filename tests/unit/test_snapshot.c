@@ -286,6 +286,32 @@ static void read_half(struct fixture *f)
     expect(f, "begin 1:one ");
 }
 
+// The newest transaction of all runs, was journaled by the process before, and is not in the list.
+static void what_runs_since_before_the_process_is_waited_for(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(false);
+    die(f);
+    cancel(f);
+    begin_process(f, false);
+    struct chunk *c = ordered(f);
+    see(c, 700, 700, 0, 1100);
+    c->next_xid = 701;
+    put_row(f, c, 1, "stale");
+    answer(f, c);
+    step(f, 1100);
+    expect(f, "begin ");
+    wait_order(f, 1100);
+    c = chunk_of(f, 0);
+    see(c, 701, 701, 0, 1100);
+    c->next_xid = 701;
+    put_row(f, c, 1, "new");
+    answer(f, c);
+    step(f, 1100);
+    expect(f, "begin 1:new end(1) ");
+    teardown(f);
+}
+
 static void what_was_emitted_is_not_read_again(void **state)
 {
     (void)state;
@@ -510,6 +536,7 @@ int main(void)
         cmocka_unit_test(held_rows_are_read_again_after_a_lost_connection),
         cmocka_unit_test(a_held_row_moves_before_the_connection_is_lost),
         cmocka_unit_test(a_held_row_moves_before_the_process_is_killed),
+        cmocka_unit_test(what_runs_since_before_the_process_is_waited_for),
         cmocka_unit_test(what_was_emitted_is_not_read_again),
         cmocka_unit_test(what_the_journal_lost_is_read_again),
         cmocka_unit_test(a_rewritten_table_is_begun_again),

@@ -124,7 +124,9 @@ struct chunk {
     uint64_t xmin, xmax; // of the snapshot that the rows were seen with: pg_current_snapshot, with
     uint64_t *xip;       // epochs; what is running (top-level), ascending
     size_t xip_n;
-    lsn_t insert_lsn; // read after the query; CHUNK_MORE: 0
+    uint64_t next_xid; // transactions that begin later get this one and higher ones
+    bool synchronous;  // commits may wait for a standby: in WAL, and still running here
+    lsn_t insert_lsn;  // read after the query; CHUNK_MORE: 0
     struct chunk_row *rows;
     size_t n, cap;
     struct buf data;

@@ -46,6 +46,8 @@ static enum chunk_status check_about(const PGresult *q, struct chunk *c)
                 o->part->table);
         return CHUNK_FAILED;
     }
+    c->next_xid = strtoull(result_text(q, 0, ABOUT_NEXT_XID), NULL, 10);
+    c->synchronous = result_bool(q, 0, ABOUT_SYNCHRONOUS);
     AUTO_BUF struct buf name = {0};
     table_quote(&name, result_text(q, 0, ABOUT_SCHEMA), result_text(q, 0, ABOUT_NAME));
     const char *filenode = result_text(q, 0, ABOUT_FILENODE);

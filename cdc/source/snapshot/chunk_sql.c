@@ -50,7 +50,11 @@ static void put_about(struct buf *out, const struct source_options *o, int versi
     AUTO_FREE char *oid = xasprintf("%u", table);
     chunk_sql_terms(out, o, version, oid);
     buf_printf(out,
-               ", pg_is_in_recovery() from pg_class c join pg_namespace n on n.oid = "
+               ", pg_is_in_recovery(), "
+               "txid_snapshot_xmax(txid_current_snapshot()) + "
+               "age((txid_snapshot_xmax(txid_current_snapshot()) & 4294967295)::text::xid), "
+               "current_setting('synchronous_standby_names') <> '' from pg_class c join "
+               "pg_namespace n on n.oid = "
                "c.relnamespace join pg_class t on t.oid = %u where c.oid = %u; ",
                table, part);
 }

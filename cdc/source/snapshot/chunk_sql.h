@@ -14,6 +14,8 @@ enum about_column {
     ABOUT_IDENTITY,
     ABOUT_TERMS,
     ABOUT_STANDBY,
+    ABOUT_NEXT_XID,    // xmax of the snapshot is that of the newest that is over
+    ABOUT_SYNCHRONOUS, // commits wait for synchronous standbys
 };
 // Columns of the second: one row a column of the published table.
 enum shape_field {

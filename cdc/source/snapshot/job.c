@@ -78,15 +78,34 @@ void job_retry(struct job *j, int64_t least_us)
     j->retry_at = clock_mono_us() + wait;
 }
 
-bool job_misses(struct job *j, const struct view *v)
+static void say_settling(struct job *j, uint64_t xid)
+{
+    struct err e;
+    err_set(&e, ERR_RETRY,
+            "transaction %llu has been running since before rowcast began: with "
+            "synchronous_standby_names it may have committed before, and wait for a standby; "
+            "remedy: end it, or let its standby come",
+            (unsigned long long)xid);
+    job_say(j, &e);
+}
+
+bool job_misses(struct job *j, const struct view *v, const struct chunk *c)
 {
     struct job_host *h = j->host;
     if (change_log_misses(j->log, v))
         return true;
-    if (h->settle_xmax == 0)
-        h->settle_xmax = v->xmax;
+    if (h->settle_next == 0)
+        h->settle_next = u64_max(c->next_xid, v->xmax);
+    // The oldest that runs; the newest ones are not listed: they are from xmax on.
+    uint64_t oldest = v->xip_n ? v->xip[0] : v->xmax;
+    if (!h->settle || oldest >= h->settle_next)
+        return false;
     // Which of these were journaled before this process began nobody knows.
-    return clock_mono_us() < h->settle_until && v->xip_n && v->xip[0] < h->settle_xmax;
+    if (clock_mono_us() < h->settle_until)
+        return true;
+    if (c->synchronous)
+        say_settling(j, oldest);
+    return c->synchronous;
 }
 
 // ---- phases ----

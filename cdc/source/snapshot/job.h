@@ -51,8 +51,10 @@ struct job_host {
     bool cancel;       // an order that would take long is of no use: all are given again
     lsn_t due;         // the lowest LSN that one of them waits for; UINT64_MAX: none
     // Transactions of before this process, journaled and not visible: not known to be or not.
-    int64_t settle_until; // those that a first view lists as running are waited for until then
-    uint64_t settle_xmax; // of that first view; 0: there was none yet
+    int64_t settle_until; // those that a first view lists as running are waited for until then;
+                          // longer only where a commit may wait for a synchronous standby
+    bool settle;          // this process did not begin with the stream
+    uint64_t settle_next; // the first xid that was not given out at that first view; 0: none yet
 };
 
 enum job_phase {
@@ -193,4 +195,4 @@ void bag_emit(struct job *j, lsn_t passed);
 bool bag_change(struct job *j, uint32_t xid, const struct change *c);
 void bag_reset(struct job *j);
 // Whether the view misses a transaction that is journaled and whose changes are not at hand.
-bool job_misses(struct job *j, const struct view *v);
+bool job_misses(struct job *j, const struct view *v, const struct chunk *c);

@@ -53,7 +53,7 @@ static bool take_view(struct job *j, struct chunk *c)
     c->xip = NULL;
     c->xip_n = 0;
     j->bag = bag_new();
-    if (job_misses(j, &j->view) || change_log_replay(j->log, &j->view, count_in, j) != 0)
+    if (job_misses(j, &j->view, c) || change_log_replay(j->log, &j->view, count_in, j) != 0)
         return false;
     change_log_lose(j->log);
     j->viewed = true;

@@ -126,7 +126,7 @@ static void hold(struct job *j, struct chunk *c, struct held *h)
     }
     h->bytes = chunk_memory(c) + overlay_bytes(h->overlay);
     j->host->held_bytes += h->bytes;
-    if (job_misses(j, &h->view) ||
+    if (job_misses(j, &h->view, c) ||
         change_log_replay(j->log, &h->view, lay_over, &(struct laying){j, h}) != 0) {
         give_back(j, h);
         job_retry(j, MISSED_US);
@@ -259,8 +259,9 @@ static void follow_wants(struct job *j, const struct change *c)
     want_remove(j->wants, new_key);
     if (!c->unchanged.n)
         return;
-    // Also of a row that is held: if its chunk is not emitted after all (the connection is lost, the
-    // process ends), the row may have moved to where everything is read. Emitting it ends the want.
+    // Also of a row that is held: if its chunk is not emitted after all (the connection is lost,
+    // the process ends), the row may have moved to where everything is read. Emitting it ends the
+    // want.
     if (want_add(j->wants, new_key))
         state_want(j->host->state, j->state, new_key);
 }

@@ -201,8 +201,10 @@ void snapshot_start(struct snapshot *s, bool standby)
     }
     s->standby = false;
     requests_refuse(s->requests, NULL);
-    if (!s->session_before && !s->fresh)
+    if (!s->session_before && !s->fresh) {
+        s->host.settle = true;
         s->host.settle_until = clock_mono_us() + SETTLE_US;
+    }
     requests_each(s->requests, consider, s);
     s->session_before = true;
     s->why = "the table is new";
