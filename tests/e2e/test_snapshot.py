@@ -245,7 +245,7 @@ def test_goes_on_after_kill9(pg, make_rowcast):
            "create table bag (v text); alter table bag replica identity full;"
            "insert into bag select repeat('y', 400) from generate_series(1, 12000);"
            "create publication rowcast for table t, bag")
-    rc = make_rowcast("--snapshot", "initial", "--snapshot-rate", "4MiB",
+    rc = make_rowcast("--snapshot", "initial", "--snapshot-rate", "2MiB",
                       source=pg.conninfo()).start()
     for table in ("public.t", "public.bag", "public.bag"):
         before = dumped(rc).reads[table]
