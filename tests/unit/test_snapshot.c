@@ -501,6 +501,28 @@ static void a_bag_is_begun_again_after_a_lost_connection(void **state)
     teardown(f);
 }
 
+// It was altered between the plan and the query.
+static void a_bag_of_another_shape_is_read_after_all(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(true);
+    struct chunk *c = ordered(f);
+    c->status = CHUNK_SHAPE;
+    answer(f, c);
+    step(f, 1000);
+    step(f, 5000);
+    answer_plan(f, 5);
+    wait_order(f, 5000);
+    c = chunk_of(f, 0);
+    assert_int_equal(c->order.kind, CHUNK_WHOLE);
+    see(c, 701, 701, 0, 5100);
+    put_row(f, c, 1, "one");
+    answer(f, c);
+    step(f, 5100);
+    expect(f, "begin 1:one end(1) ");
+    teardown(f);
+}
+
 // The snapshot is of no use, and reading all of the table would take long: it is given up.
 static void a_bag_that_cannot_be_used_is_given_up(void **state)
 {
@@ -544,6 +566,7 @@ int main(void)
         cmocka_unit_test(a_table_is_asked_for_while_it_runs),
         cmocka_unit_test(a_bag_is_exact_from_its_mark_on),
         cmocka_unit_test(a_bag_is_begun_again_after_a_lost_connection),
+        cmocka_unit_test(a_bag_of_another_shape_is_read_after_all),
         cmocka_unit_test(a_bag_that_cannot_be_used_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

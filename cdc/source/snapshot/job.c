@@ -307,7 +307,7 @@ void job_chunk(struct chunk *c)
     else if (plan)
         job_take_plan(j, c);
     else if (j->keyless)
-        bag_arrived(j, c);
+        bag_arrived(j, c, t);
     else
         held_arrived(j, c, t);
     if (!answered)

@@ -190,7 +190,7 @@ void job_drop_held(struct job *j); // all, their ranges are to be read again
 void held_arrived(struct job *j, struct chunk *c, struct job_tag *tag);
 void held_emit(struct job *j, lsn_t passed);
 bool held_change(struct job *j, uint32_t xid, const struct change *c);
-void bag_arrived(struct job *j, struct chunk *c);
+void bag_arrived(struct job *j, struct chunk *c, struct job_tag *tag);
 void bag_emit(struct job *j, lsn_t passed);
 bool bag_change(struct job *j, uint32_t xid, const struct change *c);
 void bag_reset(struct job *j);

@@ -68,7 +68,7 @@ static void failed(struct job *j, const struct chunk *c)
     job_retry(j, e.class == ERR_RETRY ? 0 : FAILED_US);
 }
 
-void bag_arrived(struct job *j, struct chunk *c)
+void bag_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
 {
     if (c->status == CHUNK_FAILED) {
         failed(j, c);
@@ -78,6 +78,8 @@ void bag_arrived(struct job *j, struct chunk *c)
     if (c->status != CHUNK_OK && c->status != CHUNK_MORE) {
         chunk_free(c);
         j->restart |= j->viewed;
+        range_push(&j->parts[tag->part], tag->range); // the next plan may take it over
+        tag->range = NULL;
         job_wait_for_shape(j);
         return;
     }
