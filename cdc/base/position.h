@@ -15,6 +15,14 @@ const char *lsn_text(lsn_t lsn, char *buf);
 // False unless text is exactly one LSN.
 bool lsn_parse(const char *text, lsn_t *ret_lsn);
 
+// A position that the server gives as where it writes next may be the first usable byte of a WAL
+// page. Nothing ends in the page's head (of 40 bytes at most), and the stream says where the last
+// record ended: that is before the head.
+static inline lsn_t lsn_record_end(lsn_t lsn)
+{
+    return lsn % 8192 <= 40 ? lsn - lsn % 8192 : lsn;
+}
+
 // (commit LSN, ordinal of the change in its transaction).
 struct position {
     lsn_t lsn;

@@ -27,6 +27,8 @@ struct session {
     bool skip;                    // skip_to is still to be done
     bool streaming;               // this connection sends transactions while they are open
     bool binary;                  // values are asked for in binary form
+    bool slot_made;               // nobody has read from it before
+    lsn_t shown;                  // see snapshot_start
     struct ack ack;
     struct stream stream;
 };
@@ -115,6 +117,7 @@ static int make_slot(struct session *s, struct err *e)
                        o->slot, o->slot);
     if (slot->lost && slot_drop_lost(s->preflight.sql, o->slot, e) != 0)
         return -1;
+    s->slot_made = true;
     if (slot_create(s->c, o->slot, e) != 0 || slot_read(s->preflight.sql, o->slot, slot, e) != 0)
         return -1;
     return slot_validate(slot, o->slot, s->preflight.database, e);
@@ -197,6 +200,9 @@ static int slot_taken(struct session *s, lsn_t *start, struct err *e)
         return -1;
     if (history_declare(&s->history, j, s->verdict, &s->why, *start, e) != 0 ||
         prepare_snapshot(s, fresh, e) != 0)
+        return -1;
+    // What an earlier process, or another one in between, has shown is not known.
+    if (!s->slot_made && !s->preflight.standby && lookup_wal_lsn(l, &s->shown, e) != 0)
         return -1;
     if (fresh)
         first_progress(s);
@@ -389,7 +395,7 @@ static int stream(struct session *s, lsn_t from, struct session_end *end, struct
     s->o->waiter->tick = tick;
     s->o->waiter->arg = s;
     chunk_reader_follow(s->o->chunks, s->c);
-    snapshot_start(s->o->snapshot, s->preflight.standby);
+    snapshot_start(s->o->snapshot, s->preflight.standby, s->shown);
     look_at_gathered(s);
     int r = stream_run(&s->stream, e);
     end->detached = s->stream.detached;

@@ -83,6 +83,7 @@ class Crasher:
         victim = self.random.choices(list(self.killed), [52, 18, 22, 8])[0]
         self.killed[victim] += 1
         if victim == "takeover":
+            self.rc.wait_ready(60)  # else the spare may be the one that gets the journal
             since = self.spare.process.log_size()
             self.spare.start(ready=False)
             self.spare.wait_log("standing by until the journal is free", since=since)

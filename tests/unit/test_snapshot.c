@@ -200,7 +200,7 @@ static void held_rows_are_read_again_after_a_lost_connection(void **state)
     answer(f, c);
     step(f, 1050);
     snapshot_lost(f->s);
-    snapshot_start(f->s, false);
+    snapshot_start(f->s, false, 0);
     step(f, 1100);
     answer_plan(f, 5);
     step(f, 1100);
@@ -227,7 +227,7 @@ static void a_held_row_that_moved(struct fixture *f, struct chunk *c, bool kille
         begin_process(f, false);
     } else {
         snapshot_lost(f->s);
-        snapshot_start(f->s, false);
+        snapshot_start(f->s, false, 0);
     }
     step(f, 1100);
     answer_plan(f, 5);
@@ -309,6 +309,25 @@ static void what_runs_since_before_the_process_is_waited_for(void **state)
     answer(f, c);
     step(f, 1100);
     expect(f, "begin 1:new end(1) ");
+    teardown(f);
+}
+
+// Consumers of the process before may have been told of progress that its journal lost.
+static void what_is_put_in_stands_behind_what_was_shown(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(false);
+    die(f);
+    f->order_n = 0;
+    begin_process(f, false);
+    snapshot_lost(f->s);
+    snapshot_start(f->s, false, 3000);
+    step(f, 2000);
+    expect(f, "");
+    assert_int_equal(f->order_n, 0);
+    step(f, 3000);
+    assert_int_equal(f->order_n, 1);
+    assert_true(position_cmp(f->journal.last, position_before(3000)) >= 0);
     teardown(f);
 }
 
@@ -434,7 +453,7 @@ static void a_table_is_asked_for_while_it_runs(void **state)
     step(f, 1000);
     expect(f, "begin end(0) begin 1:one end(1) ");
     snapshot_lost(f->s);
-    snapshot_start(f->s, true);
+    snapshot_start(f->s, true, 0);
     assert_int_equal(snapshot_request(f->s, "t", &out, &e), -1);
     assert_non_null(strstr(e.text, "standby"));
     teardown(f);
@@ -488,7 +507,7 @@ static void a_bag_is_begun_again_after_a_lost_connection(void **state)
     step(f, 1000);
     expect(f, "begin 1:one ");
     snapshot_lost(f->s);
-    snapshot_start(f->s, false);
+    snapshot_start(f->s, false, 0);
     assert_true(change(f, 702, 1, OP_INSERT, 3, "three")); // no mark stands: nothing is left out
     c = ordered(f);
     see(c, 710, 710, 0, 2000);
@@ -559,6 +578,7 @@ int main(void)
         cmocka_unit_test(a_held_row_moves_before_the_connection_is_lost),
         cmocka_unit_test(a_held_row_moves_before_the_process_is_killed),
         cmocka_unit_test(what_runs_since_before_the_process_is_waited_for),
+        cmocka_unit_test(what_is_put_in_stands_behind_what_was_shown),
         cmocka_unit_test(what_was_emitted_is_not_read_again),
         cmocka_unit_test(what_the_journal_lost_is_read_again),
         cmocka_unit_test(a_rewritten_table_is_begun_again),

@@ -8,6 +8,7 @@ struct emitter {
     struct batch_builder *builder;
     const struct relation *announce; // in front of the next row
     bool open;
+    struct position shown; // nothing is appended before the journal has come to it
 };
 
 struct emitter *emitter_new(struct journal *j, size_t batch_bytes)
@@ -26,10 +27,20 @@ void emitter_free(struct emitter *m)
     free(m);
 }
 
+void emitter_shown(struct emitter *m, lsn_t lsn)
+{
+    m->shown = position_before(lsn);
+}
+
+static bool behind(const struct emitter *m)
+{
+    return position_cmp(journal_last(m->journal), m->shown) < 0;
+}
+
 bool emitter_ready(const struct emitter *m)
 {
     lsn_t cut = journal_pending_cut(m->journal).lsn;
-    return journal_has_room(m->journal, NULL) && cut <= journal_last(m->journal).lsn;
+    return journal_has_room(m->journal, NULL) && cut <= journal_last(m->journal).lsn && !behind(m);
 }
 
 static struct position append(struct emitter *m)
@@ -40,6 +51,15 @@ static struct position append(struct emitter *m)
     struct position last = b->last;
     journal_append(m->journal, b);
     return last;
+}
+
+void emitter_passed(struct emitter *m, lsn_t passed)
+{
+    CHECK(!m->open);
+    if (likely(!behind(m)) || position_cmp(position_before(passed), m->shown) < 0)
+        return;
+    batch_add_progress(m->builder, passed);
+    append(m);
 }
 
 struct position emitter_mark(struct emitter *m, enum snapshot_step step, const char *table,

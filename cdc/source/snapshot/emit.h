@@ -8,6 +8,12 @@ struct emitter;
 
 struct emitter *emitter_new(struct journal *j, size_t batch_bytes);
 void emitter_free(struct emitter *m);
+// Consumers may have been shown positions up to here that this journal lost (it was killed before
+// they were written), or that another one showed: what is put in below them would be passed over by
+// whoever resumes there. Nothing is appended before the stream has come so far.
+void emitter_shown(struct emitter *m, lsn_t lsn);
+// The stream is past this LSN; what lies before it is in the journal.
+void emitter_passed(struct emitter *m, lsn_t passed);
 // Whether something may be appended now. Not while a transaction that was cut has to come again: a
 // reader inside it would take rows put before it for old ones.
 bool emitter_ready(const struct emitter *m);

@@ -5,17 +5,8 @@
 #include "base/log.h"
 #include "source/snapshot/progress.h"
 
-#define MISSED_US  INT64_C(20000) // until a chunk that misses something is ordered again
-#define FAILED_US  INT64_C(60000000)
-#define PAGE_BYTES 8192
-#define PAGE_HEAD  40 // of WAL: the longer one, where a segment begins
-
-// A position that is given as the first usable byte of a page: nothing ends in the page's head, and
-// the stream says where the last record ended.
-static lsn_t due_of(lsn_t lsn)
-{
-    return lsn % PAGE_BYTES <= PAGE_HEAD ? lsn - lsn % PAGE_BYTES : lsn;
-}
+#define MISSED_US INT64_C(20000) // until a chunk that misses something is ordered again
+#define FAILED_US INT64_C(60000000)
 
 static void free_held(struct job *j, struct held *h)
 {
@@ -118,7 +109,7 @@ static void keep_rest(struct job *j, struct held *h)
 
 static void hold(struct job *j, struct chunk *c, struct held *h)
 {
-    h->due = due_of(c->insert_lsn);
+    h->due = lsn_record_end(c->insert_lsn);
     h->overlay = overlay_new(&j->id, c->n);
     for (size_t i = 0; i < c->n; i++) {
         struct held_row row = row_of(c, &c->rows[i]);

@@ -191,9 +191,10 @@ static void start_standby(struct snapshot *s)
         log_warn("existing rows are not read", "cause=%s", log_quote(why));
 }
 
-void snapshot_start(struct snapshot *s, bool standby)
+void snapshot_start(struct snapshot *s, bool standby, lsn_t shown)
 {
     CHECK(s->host.state);
+    emitter_shown(s->host.emitter, lsn_record_end(shown));
     s->started = true;
     if (standby) {
         start_standby(s);
@@ -399,6 +400,7 @@ void snapshot_step(struct snapshot *s, lsn_t passed)
     if (!s->jobs)
         return;
     int64_t now = clock_mono_us();
+    emitter_passed(s->host.emitter, passed);
     take_chunks(s);
     emit(s, passed);
     remove_done(s);

@@ -43,8 +43,9 @@ void snapshot_free(struct snapshot *s, bool clean);
 // Before anything of it is appended: tables that are not known yet are to be read (or, where
 // snapshots are switched on for an old journal, are not). fresh: the journal is new.
 int snapshot_prepare(struct snapshot *s, bool fresh, uint32_t generation, struct err *e) MUST_CHECK;
-// The stream begins. standby: the server is one, nothing can be read there.
-void snapshot_start(struct snapshot *s, bool standby);
+// The stream begins. standby: the server is one, nothing can be read there. shown: a position up to
+// which consumers may have been shown what this journal does not have; 0: none.
+void snapshot_start(struct snapshot *s, bool standby, lsn_t shown);
 void snapshot_lost(struct snapshot *s);
 // Lost on purpose: what is asked for is taken, for who asks has it attached again.
 void snapshot_detached(struct snapshot *s);
