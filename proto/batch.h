@@ -135,12 +135,9 @@ struct change {
     struct slice truncate, message;
     bool last;
     struct slice body; // the whole Change
-    struct slice rest; // for batch_add_change, instead of its parts: what change_encode_rest gave
 };
 struct change batch_change(const struct batch *b, const struct entry *e);
 int change_decode(struct slice body, struct change *ret_c) MUST_CHECK; // -1: malformed
-// Appends the bytes of all but op, relation, ordinal and `last`.
-void change_encode_rest(struct buf *out, const struct change *c);
 
 // The text listed for `number` among the exact values of one part (`field` 8, 9 or 10 of Change).
 bool change_exact(const struct change *c, uint32_t field, uint32_t number, struct slice *ret_text);

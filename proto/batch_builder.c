@@ -246,42 +246,12 @@ static uint8_t *raw_write(uint8_t *at, const struct slice *s)
     return at + s->n;
 }
 
-static size_t rest_size(const struct change *c)
-{
-    if (c->rest.p)
-        return c->rest.n;
-    return bytes_size(&c->key) + bytes_size(&c->before) + bytes_size(&c->after) +
-           (c->unchanged.n ? bytes_size(&c->unchanged) : 0) + c->exact.n + c->exact_before.n +
-           c->exact_key.n + bytes_size(&c->truncate) + bytes_size(&c->message);
-}
-
-static uint8_t *rest_write(uint8_t *at, const struct change *c)
-{
-    if (c->rest.p)
-        return raw_write(at, &c->rest);
-    at = bytes_write(at, 4 << 3 | WIRE_LEN, &c->key);
-    at = bytes_write(at, 5 << 3 | WIRE_LEN, &c->before);
-    at = bytes_write(at, 6 << 3 | WIRE_LEN, &c->after);
-    if (c->unchanged.n)
-        at = bytes_write(at, 7 << 3 | WIRE_LEN, &c->unchanged);
-    at = raw_write(at, &c->exact);
-    at = raw_write(at, &c->exact_before);
-    at = raw_write(at, &c->exact_key);
-    at = bytes_write(at, 11 << 3 | WIRE_LEN, &c->truncate);
-    return bytes_write(at, 12 << 3 | WIRE_LEN, &c->message);
-}
-
-void change_encode_rest(struct buf *out, const struct change *c)
-{
-    size_t n = rest_size(c);
-    (void)rest_write(buf_room(out, n), c);
-    out->n += n;
-}
-
 static size_t change_size(const struct change *c, uint64_t ordinal)
 {
     return 2 + (c->relation ? 1 + varint_size(c->relation) : 0) + 1 + varint_size(ordinal) +
-           rest_size(c) + LAST_FIELD_SIZE;
+           bytes_size(&c->key) + bytes_size(&c->before) + bytes_size(&c->after) +
+           (c->unchanged.n ? bytes_size(&c->unchanged) : 0) + c->exact.n + c->exact_before.n +
+           c->exact_key.n + bytes_size(&c->truncate) + bytes_size(&c->message) + LAST_FIELD_SIZE;
 }
 
 uint64_t batch_add_change(struct batch_builder *bb, const struct change *c)
@@ -303,7 +273,16 @@ uint64_t batch_add_change(struct batch_builder *bb, const struct change *c)
     }
     *at++ = 3 << 3;
     at = varint_write(at, ordinal);
-    at = rest_write(at, c);
+    at = bytes_write(at, 4 << 3 | WIRE_LEN, &c->key);
+    at = bytes_write(at, 5 << 3 | WIRE_LEN, &c->before);
+    at = bytes_write(at, 6 << 3 | WIRE_LEN, &c->after);
+    if (c->unchanged.n)
+        at = bytes_write(at, 7 << 3 | WIRE_LEN, &c->unchanged);
+    at = raw_write(at, &c->exact);
+    at = raw_write(at, &c->exact_before);
+    at = raw_write(at, &c->exact_key);
+    at = bytes_write(at, 11 << 3 | WIRE_LEN, &c->truncate);
+    at = bytes_write(at, 12 << 3 | WIRE_LEN, &c->message);
     bb->hash = XXH3_64bits_withSeed(body, (size_t)(at - body), bb->hash);
     *at++ = 15 << 3;
     *at++ = 0; // set by batch_add_end where this is the last one

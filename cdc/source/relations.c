@@ -1,10 +1,30 @@
-#include "source/relations_inside.h"
+#include "source/relations.h"
 
 #include "base/log.h"
+#include "source/hiding.h"
+#include "source/publication.h"
+#include "source/relation_map.h"
+#include "source/table_names.h"
 
 #include <poll.h>
 
 #define INVISIBLE_MS_MAX 4 // pauses of 1, 2 and 4 ms for a transaction to become visible
+
+struct relations {
+    struct relations_options o;
+    struct binary binary; // version 0: values come as text
+    bool binary_given_up;
+    struct relation_map map;
+    uint32_t xid;                            // of the transaction at hand
+    struct table_names *names;               // kept over connections
+    struct pgoutput wire;                    // scratch for decoding a kept message again
+    struct seen_column columns[COLUMNS_MAX]; // scratch
+    char *type_texts[COLUMNS_MAX];
+    const struct pgoutput_column *source[COLUMNS_MAX]; // of columns[i]
+    enum hide hide[COLUMNS_MAX];                       // by place in the message
+    struct hidden_column hidden[HIDDEN_MAX];
+    size_t hidden_count;
+};
 
 // ---- what was said ----
 
@@ -17,7 +37,6 @@ static const struct type *find_type(void *arg, uint32_t oid)
 void relations_clear(struct relations *rs)
 {
     relation_map_clear(&rs->map);
-    relations_forget_foreseen(rs);
     if (rs->o.lookup)
         lookup_forget_types(rs->o.lookup);
 }
@@ -144,7 +163,7 @@ static bool fill_type(struct relations *rs, size_t i, const struct relation *lat
     return type || (known && !rs->binary.version);
 }
 
-bool relations_fill_types(struct relations *rs, size_t n, const struct relation *latest)
+static bool fill_types(struct relations *rs, size_t n, const struct relation *latest)
 {
     bool all = true;
     for (size_t i = 0; i < n; i++)
@@ -207,8 +226,10 @@ static void fill_full_key(struct relations *rs, size_t n, const struct table_inf
         rs->columns[i].key = false;
 }
 
-size_t relations_take_columns(struct relations *rs, const struct pgoutput_relation *r,
-                              const struct hiding *h, const struct table_info *info, bool *ret_ask)
+// The columns that are kept, from those of the stream; key as flagged there. *ret_ask: a look-up
+// would tell more of what is hidden.
+static size_t take_columns(struct relations *rs, const struct pgoutput_relation *r,
+                           const struct hiding *h, const struct table_info *info, bool *ret_ask)
 {
     for (uint16_t i = 0; i < r->n; i++) {
         const struct pgoutput_column *c = &r->columns[i];
@@ -232,8 +253,8 @@ size_t relations_take_columns(struct relations *rs, const struct pgoutput_relati
     return n;
 }
 
-int relations_check_keys(struct relations *rs, const struct pgoutput_relation *r, const char *table,
-                         const struct table_info *info, size_t n, struct err *e)
+static int check_keys(struct relations *rs, const struct pgoutput_relation *r, const char *table,
+                      const struct table_info *info, size_t n, struct err *e)
 {
     for (uint16_t i = 0; i < r->n; i++) {
         const struct pgoutput_column *c = &r->columns[i];
@@ -251,7 +272,8 @@ int relations_check_keys(struct relations *rs, const struct pgoutput_relation *r
 
 // ---- relation versions ----
 
-int relations_add(struct relations *rs, struct relation *r, struct err *e)
+// Takes a version over.
+static int add(struct relations *rs, struct relation *r, struct err *e)
 {
     if (rs->o.add(rs->o.arg, r, e) != 0)
         return -1;
@@ -260,9 +282,11 @@ int relations_add(struct relations *rs, struct relation *r, struct err *e)
     return 0;
 }
 
-struct relation *relations_number(struct relations *rs, const struct pgoutput_relation *r,
-                                  const struct relation *latest, size_t n)
+// The version that the n columns at hand are: the latest one if it is the same, else a new one.
+static int make_version(struct relations *rs, const struct pgoutput_relation *r, const char *table,
+                        size_t n, const struct relation **ret_r, struct err *e)
 {
+    const struct relation *latest = catalog_latest(rs->o.catalog, table);
     struct seen_relation seen = {
         .oid = r->relid,
         .schema = r->schema,
@@ -274,15 +298,8 @@ struct relation *relations_number(struct relations *rs, const struct pgoutput_re
         .hidden = rs->hidden,
         .hidden_count = rs->hidden_count,
     };
-    return registry_number(latest, &seen, catalog_next_id(rs->o.catalog));
-}
-
-int relations_make_version(struct relations *rs, const struct pgoutput_relation *r,
-                           const char *table, size_t n, const struct relation **ret_r,
-                           struct err *e)
-{
-    const struct relation *latest = catalog_latest(rs->o.catalog, table);
-    struct relation *made = relations_number(rs, r, latest, n);
+    uint32_t id = catalog_next_id(rs->o.catalog);
+    struct relation *made = registry_number(latest, &seen, id);
     if (!made)
         return err_set(e, ERR_DATA,
                        "table %s has used up its field numbers; remedy: start with a new journal "
@@ -293,10 +310,10 @@ int relations_make_version(struct relations *rs, const struct pgoutput_relation 
         *ret_r = latest;
         return 0;
     }
-    if (relations_add(rs, made, e) != 0)
+    if (add(rs, made, e) != 0)
         return -1;
     *ret_r = made;
-    log_debug("new relation version", "table=%s version=%u columns=%zu", table, made->id, n);
+    log_debug("new relation version", "table=%s version=%u columns=%zu", table, id, n);
     return 0;
 }
 
@@ -386,51 +403,50 @@ static int find_wanted(struct relations *rs, struct described *t, const struct p
     return 0;
 }
 
-void relations_fill_table(struct relations *rs, struct table *t, const struct pgoutput_relation *r,
-                          size_t n)
+static void fill_map(struct relations *rs, struct described *t, const struct pgoutput_relation *r,
+                     size_t n)
 {
-    described_free_map(t);
-    t->map = xcalloc(1, sizeof *t->map);
-    t->map->n = r->n;
-    t->map->binary = rs->binary.version ? &rs->binary : NULL;
-    t->has_key = false;
-    t->foreseen = 0;
+    described_free_map(&t->table);
+    t->table.map = xcalloc(1, sizeof *t->table.map);
+    t->table.map->n = r->n;
+    t->table.map->binary = rs->binary.version ? &rs->binary : NULL;
+    t->table.has_key = false;
     for (size_t i = 0; i < n; i++) { // registry_number keeps the order of the columns
-        const struct column *c = &t->relation->columns[i];
-        t->map->columns[rs->source[i] - r->columns] = c;
-        t->has_key |= c->key;
+        const struct column *c = &t->table.relation->columns[i];
+        t->table.map->columns[rs->source[i] - r->columns] = c;
+        t->table.has_key |= c->key;
     }
-    row_map_init(t->map);
+    row_map_init(t->table.map);
 }
 
-int relations_describe(struct relations *rs, const struct pgoutput_relation *r,
-                       const struct hiding *h, struct table_info *info, size_t *ret_n,
-                       struct err *e)
+// The columns of a message, with what a look-up adds; *info is filled if it was not and had to be.
+static int describe(struct relations *rs, const struct pgoutput_relation *r, const struct hiding *h,
+                    struct table_info *info, size_t *ret_n, struct err *e)
 {
     bool ask;
     const struct relation *latest = catalog_latest(rs->o.catalog, h->table);
-    size_t n = relations_take_columns(rs, r, h, info, &ask);
-    bool known = relations_fill_types(rs, n, latest);
+    size_t n = take_columns(rs, r, h, info, &ask);
+    bool known = fill_types(rs, n, latest);
     struct seen_relation seen = {.oid = r->relid, .n = (uint16_t)n, .columns = rs->columns};
     ask |= !known || r->replica_identity == 'f' || !registry_knows(latest, &seen);
     if (rs->o.lookup && ask && info->oid == 0) {
         if (look_up(rs, r, h->table, info, e) != 0)
             return -1;
-        n = relations_take_columns(rs, r, h, info, &ask);
-        known = relations_fill_types(rs, n, latest);
+        n = take_columns(rs, r, h, info, &ask);
+        known = fill_types(rs, n, latest);
     }
     if (rs->o.lookup && !known) {
         if (look_up_types(rs, n, e) != 0)
             return -1;
-        relations_fill_types(rs, n, latest);
+        fill_types(rs, n, latest);
     }
     if (r->replica_identity == 'f')
         fill_full_key(rs, n, info, latest);
     *ret_n = n;
-    return relations_check_keys(rs, r, h->table, info, n, e);
+    return check_keys(rs, r, h->table, info, n, e);
 }
 
-struct hiding relations_hiding(struct relations *rs, const char *table, uint32_t oid)
+static struct hiding hiding_of(struct relations *rs, const char *table, uint32_t oid)
 {
     return (struct hiding){.o = rs->o.source,
                            .table = table,
@@ -443,12 +459,12 @@ static int make_table(struct relations *rs, struct described *t, const struct pg
                       struct table_info *info, struct err *e)
 {
     size_t n;
-    struct hiding h = relations_hiding(rs, t->name, r->relid);
+    struct hiding h = hiding_of(rs, t->name, r->relid);
     h.unknown = t->unknown && !h.latest;
-    if (relations_describe(rs, r, &h, info, &n, e) != 0 ||
-        relations_make_version(rs, r, t->name, n, &t->table.relation, e) != 0)
+    if (describe(rs, r, &h, info, &n, e) != 0 ||
+        make_version(rs, r, t->name, n, &t->table.relation, e) != 0)
         return -1;
-    relations_fill_table(rs, &t->table, r, n);
+    fill_map(rs, t, r, n);
     t->table.announced = false;
     if (rs->o.on_table)
         rs->o.on_table(rs->o.on_table_arg, t->name, h.root);
@@ -479,4 +495,95 @@ int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t, 
         return -1;
     *ret_t = &t->table;
     return 0;
+}
+
+// ---- the published tables ----
+
+// As a Relation message would describe it.
+static struct pgoutput_relation described(struct relations *rs, const struct table_info *info)
+{
+    struct pgoutput_relation r = {
+        .relid = info->oid,
+        .schema = info->schema,
+        .name = info->name,
+        .replica_identity = info->replica_identity,
+        .n = (uint16_t)size_min(info->n, COLUMNS_MAX),
+        .columns = rs->wire.columns,
+    };
+    for (uint16_t i = 0; i < r.n; i++) {
+        const struct table_column *c = &info->columns[i];
+        rs->wire.columns[i] = (struct pgoutput_column){
+            .name = c->name,
+            .type_oid = c->type_oid,
+            .typmod = c->typmod,
+            .identity = info->replica_identity == 'f' ||
+                        (info->replica_identity == 'd' && c->primary) ||
+                        (info->replica_identity == 'i' && c->identity),
+        };
+    }
+    return r;
+}
+
+// The shape is the stream's matter; but what a new glob takes must be known before a column is
+// renamed.
+static int remember_kept(struct relations *rs, const struct hiding *h, struct err *e)
+{
+    struct relation *r;
+    if (relation_decode(h->latest->stored, &r, e) != 0)
+        return -1;
+    r->id = catalog_next_id(rs->o.catalog);
+    free(r->root);
+    r->root = h->root ? xstrdup(h->root) : NULL;
+    relation_hide(r, rs->hidden, rs->hidden_count);
+    relation_seal(r);
+    if (!relation_same(r, h->latest))
+        return add(rs, r, e);
+    relation_free(r);
+    return 0;
+}
+
+static int seed(void *arg, struct table_info *info, struct err *e)
+{
+    struct relations *rs = arg;
+    table_names_take_root(rs->names, info->oid, info->root);
+    AUTO_BUF struct buf name = {0};
+    table_quote(&name, info->schema, info->name);
+    const char *table = buf_cstr(&name);
+    if (!table_names_want(rs->names, info->oid, table) &&
+        !source_wants(rs->o.source, table, info->root))
+        return 0;
+    if (rs->o.on_table)
+        rs->o.on_table(rs->o.on_table_arg, table, info->root);
+    size_t n;
+    struct pgoutput_relation r = described(rs, info);
+    struct hiding h = hiding_of(rs, table, info->oid);
+    if (describe(rs, &r, &h, info, &n, e) != 0)
+        return -1;
+    if (h.latest && strcmp(h.latest->table, table) == 0)
+        return remember_kept(rs, &h, e);
+    if (catalog_latest(rs->o.catalog, table)) // the stream will say what there is to say
+        return 0;
+    const struct relation *made;
+    return make_version(rs, &r, table, n, &made, e);
+}
+
+int relations_seed(struct relations *rs, struct err *e)
+{
+    CHECK(rs->o.lookup);
+    return lookup_published(rs->o.lookup, NULL, seed, rs, e);
+}
+
+int relations_renew(struct relations *rs, const struct table_info *info,
+                    const struct relation **ret_r, struct err *e)
+{
+    AUTO_BUF struct buf name = {0};
+    table_quote(&name, info->schema, info->name);
+    table_names_take_root(rs->names, info->oid, info->root);
+    struct table_info now = *info; // nothing of it is changed but where it was not filled
+    struct pgoutput_relation r = described(rs, info);
+    struct hiding h = hiding_of(rs, buf_cstr(&name), info->oid);
+    size_t n;
+    if (describe(rs, &r, &h, &now, &n, e) != 0)
+        return -1;
+    return make_version(rs, &r, h.table, n, ret_r, e);
 }

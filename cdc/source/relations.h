@@ -27,7 +27,6 @@ struct table {
     bool kept;      // wanted by the table globs; what follows only then
     bool announced; // its relation version stands in the stream since it was last resolved
     bool has_key;
-    uint32_t foreseen; // the same as this foreseen one; 0: as none, or not known
     const struct relation *relation;
     struct row_map *map;
     struct metric *changes[OP_COUNT], *bytes[OP_COUNT]; // NULL before table_find_metrics
@@ -61,12 +60,6 @@ void relations_begin(struct relations *rs, uint32_t xid);
 // ERR_DATA: the stream never described this relid. ERR_USAGE: a key column is excluded or masked.
 int relations_table(struct relations *rs, uint32_t relid, struct table **ret_t,
                     struct err *e) MUST_CHECK;
-// What a Relation message (as bytes) of an open transaction makes of its table, if nothing else is
-// said of it up to its commit: a table with its number in `foreseen`, up to relations_clear. NULL:
-// that takes a look-up or a new version, or its changes are not kept. Nothing is changed by it.
-const struct table *relations_foresee(struct relations *rs, struct slice message);
-// Whether a row of the table (of relations_table) is encoded as of the foreseen one.
-bool relations_as_foreseen(struct relations *rs, struct table *t, uint32_t number);
 // The quoted name, of any relid described so far; NULL otherwise.
 const char *relations_name(struct relations *rs, uint32_t relid);
 // Fills in the metrics of a kept table.

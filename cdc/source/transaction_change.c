@@ -5,7 +5,7 @@
 
 #define KEEP_BUFFER_BYTES (1u << 20) // larger scratch buffers are given back after use
 
-void transaction_begin_entry(struct transaction *t)
+static void begin_entry(struct transaction *t)
 {
     if (likely(t->begun))
         return;
@@ -14,8 +14,8 @@ void transaction_begin_entry(struct transaction *t)
     t->begun = true;
 }
 
-int transaction_add(struct transaction *t, struct table *table, const struct change *c,
-                    struct err *e)
+static int add_change(struct transaction *t, struct table *table, const struct change *c,
+                      struct err *e)
 {
     if (unlikely(*t->watched) && !snapshot_change(t->o.snapshot, t->begin.xid, c)) {
         batch_skip_change(t->builder); // the rows that were read have it
@@ -39,11 +39,17 @@ static struct slice present(const struct buf *b)
     return (struct slice){b->p ? b->p : &empty, b->n};
 }
 
-static int encode(struct row_out *out, const struct table *table, const struct tuple *tuple,
-                  const struct tuple *old, enum row_part part, struct err *e)
+static int encode(struct transaction *t, struct row_out *out, const struct table *table,
+                  const struct tuple *tuple, const struct tuple *old, enum row_part part,
+                  struct err *e)
 {
     row_out_clear(out);
-    return row_encode(out, table->map, tuple, old, part, e);
+    if (likely(row_encode(out, table->map, tuple, old, part, e) == 0))
+        return 0;
+    if (e->class != ERR_RETRY)
+        return -1;
+    relations_give_up_binary(t->o.relations); // read again, as text it is what it would have been
+    return err_wrap(e, "asking for values as text from now on: ");
 }
 
 static void give_back(struct transaction *t)
@@ -54,7 +60,7 @@ static void give_back(struct transaction *t)
     t->key = t->before = t->after = (struct row_out){0};
 }
 
-void transaction_count(struct table *table, enum op op, size_t bytes)
+static void count(struct table *table, enum op op, size_t bytes)
 {
     if (unlikely(!table->bytes[op]))
         table_find_metrics(table);
@@ -62,8 +68,8 @@ void transaction_count(struct table *table, enum op op, size_t bytes)
     metric_add(table->bytes[op], (int64_t)bytes);
 }
 
-int transaction_encode(struct transaction *t, const struct pgoutput_message *m,
-                       const struct table *table, struct change *ret_c, struct err *e)
+static int row_change(struct transaction *t, const struct pgoutput_message *m, struct table *table,
+                      size_t bytes, char **owned, struct err *e)
 {
     const struct pgoutput_row *row = &m->row;
     struct change c = {.op = m->kind == PGOUTPUT_INSERT   ? OP_INSERT
@@ -73,45 +79,31 @@ int transaction_encode(struct transaction *t, const struct pgoutput_message *m,
     const struct tuple *old = row->old_kind ? &row->old : NULL;
     const struct tuple *full = row->old_kind == PGOUTPUT_OLD_FULL ? &row->old : NULL;
     if (table->has_key) { // the row's identity before the change
-        if (encode(&t->key, table, old ? old : &row->new, NULL, ROW_KEY, e) != 0)
+        if (encode(t, &t->key, table, old ? old : &row->new, NULL, ROW_KEY, e) != 0)
             return -1;
         c.key = present(&t->key.row);
         c.exact_key = buf_slice(&t->key.exact);
     }
     if (full) {
-        if (encode(&t->before, table, full, NULL, ROW_BEFORE, e) != 0)
+        if (encode(t, &t->before, table, full, NULL, ROW_BEFORE, e) != 0)
             return -1;
         c.before = present(&t->before.row);
         c.exact_before = buf_slice(&t->before.exact);
     }
     if (c.op != OP_DELETE) {
-        if (encode(&t->after, table, &row->new, full, ROW_AFTER, e) != 0)
+        if (encode(t, &t->after, table, &row->new, full, ROW_AFTER, e) != 0)
             return -1;
         c.after = present(&t->after.row);
         c.exact = buf_slice(&t->after.exact);
         c.unchanged = buf_slice(&t->after.unchanged);
     }
-    *ret_c = c;
-    return 0;
-}
-
-static int row_change(struct transaction *t, const struct pgoutput_message *m, struct table *table,
-                      size_t bytes, char **owned, struct err *e)
-{
-    struct change c;
-    if (unlikely(transaction_encode(t, m, table, &c, e) != 0)) {
-        if (e->class != ERR_RETRY)
-            return -1;
-        relations_give_up_binary(t->o.relations); // read again, as text it is what it would be
-        return err_wrap(e, "asking for values as text from now on: ");
-    }
-    transaction_count(table, c.op, bytes);
+    count(table, c.op, bytes);
     bool huge = c.key.n + c.before.n + c.after.n > KEEP_BUFFER_BYTES;
     if (unlikely(huge) && owned) {
         PQfreemem(*owned);
         *owned = NULL;
     }
-    int r = transaction_add(t, table, &c, e);
+    int r = add_change(t, table, &c, e);
     if (unlikely(huge))
         give_back(t);
     return r;
@@ -124,7 +116,7 @@ int transaction_row(struct transaction *t, const struct pgoutput_message *m, siz
     t->last_relid = m->row.relid;
     if (unlikely(relations_table(t->o.relations, m->row.relid, &table, e) != 0))
         return -1;
-    transaction_begin_entry(t);
+    begin_entry(t);
     if (!table->kept) {
         batch_skip_change(t->builder);
         return 0;
@@ -152,7 +144,7 @@ int transaction_truncate(struct transaction *t, const struct pgoutput_truncate *
         if (name)
             wire_string(&t->scratch, 3, name);
     }
-    transaction_begin_entry(t);
+    begin_entry(t);
     for (uint32_t i = 0; i < m->n; i++) {
         struct table *table;
         if (relations_table(t->o.relations, pgoutput_truncate_relid(m, i), &table, e) != 0)
@@ -163,8 +155,8 @@ int transaction_truncate(struct transaction *t, const struct pgoutput_truncate *
         }
         struct change c = {.op = OP_TRUNCATE, .relation = table->relation->id};
         c.truncate = present(&t->scratch);
-        transaction_count(table, OP_TRUNCATE, bytes / m->n); // the message is of all of them
-        if (transaction_add(t, table, &c, e) != 0)
+        count(table, OP_TRUNCATE, bytes / m->n); // the message is of all of them
+        if (add_change(t, table, &c, e) != 0)
             return -1;
     }
     return 0;
@@ -180,6 +172,6 @@ int transaction_logical_message(struct transaction *t, const struct pgoutput_mes
         wire_uint(&t->scratch, 3, 1);
     struct change c = {.op = OP_MESSAGE};
     c.message = buf_slice(&t->scratch);
-    transaction_begin_entry(t);
-    return transaction_add(t, NULL, &c, e);
+    begin_entry(t);
+    return add_change(t, NULL, &c, e);
 }

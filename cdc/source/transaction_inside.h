@@ -1,7 +1,7 @@
 // What the parts of the transaction know of each other: transaction.c (begin, end, batches),
 // transaction_change.c (rows, truncates and messages become entries), transaction_stream.c (those
-// that come before they are committed), transaction_ready.c (and rows that are encoded by then) and
-// transaction_cut.c (one that a lost connection cut comes again).
+// that come before they are committed) and transaction_cut.c (one that a lost connection cut comes
+// again).
 #pragma once
 
 #include "proto/row.h"
@@ -46,8 +46,6 @@ struct transaction {
         lsn_t end_lsn;         // of that
         int64_t again_at;      // not streamed before: a spool failed
         struct buf table;      // of the last relation that came in a segment
-        struct expected *expected, *last_expected; // tables, by transaction; that of the last row
-        lsn_t raw_to; // no row is encoded before this commit is over; 0: all are
         struct metric *count, *aborts, *subaborts, *fallbacks;
     } stream;
 
@@ -67,16 +65,6 @@ void transaction_append_full(struct transaction *t);
 
 // ---- changes: of the open transaction, which is not dropped ----
 
-// The transaction's Begin, if it does not stand in the builder yet.
-void transaction_begin_entry(struct transaction *t);
-// table: NULL for a message.
-int transaction_add(struct transaction *t, struct table *table, const struct change *c,
-                    struct err *e) MUST_CHECK;
-void transaction_count(struct table *table, enum op op, size_t bytes);
-// A row as a change of the table's relation version, borrowed from t until the next one. ERR_RETRY:
-// as row_encode.
-int transaction_encode(struct transaction *t, const struct pgoutput_message *m,
-                       const struct table *table, struct change *ret_c, struct err *e) MUST_CHECK;
 // INSERT, UPDATE, DELETE. bytes: the message's; owned: see transaction_message.
 int transaction_row(struct transaction *t, const struct pgoutput_message *m, size_t bytes,
                     char **owned, struct err *e) MUST_CHECK;
@@ -109,21 +97,6 @@ int transaction_stream_commit(struct transaction *t, const struct pgoutput_messa
                               struct err *e) MUST_CHECK;
 // A message of a part, Stream Stop too.
 int transaction_segment(struct transaction *t, struct slice payload, struct err *e) MUST_CHECK;
-
-// ---- rows that are encoded before their commit ----
-
-#define TRANSACTION_READY 1 // the kind of such a record in a spool, none of pgoutput's
-
-// A Relation message of the part at hand: its body is what follows the subxid.
-void transaction_expect(struct transaction *t, struct slice body);
-// Of a transaction (0: of all): nothing is expected any more.
-void transaction_expect_nothing(struct transaction *t, uint32_t xid);
-// The record of a row (the message; `body` as above) and its number, borrowed from t; false: it is
-// kept as it is.
-bool transaction_make_ready(struct transaction *t, struct slice message, struct slice body,
-                            struct slice *ret_record, uint32_t *ret_number);
-// A record at its commit, its kind included.
-int transaction_ready(struct transaction *t, const struct spooled *m, struct err *e) MUST_CHECK;
 
 // ---- what was cut ----
 

@@ -1,6 +1,5 @@
 // Streamed transactions: what the server sends of them while they are open goes into a spool; at
-// Stream Commit it is replayed as if it had come whole, in the order of commits as all others. Most
-// rows are in it as the changes that they will be (transaction_ready.c), all else as it came.
+// Stream Commit it is replayed as if it had come whole, in the order of commits as all others.
 //
 // The replay is done in portions, between which the caller does what else is due; nothing more is
 // taken from the socket meanwhile. A transaction that the journal has already is replayed too, for
@@ -35,7 +34,6 @@ void transaction_stream_init(struct transaction *t)
 
 void transaction_stream_fini(struct transaction *t)
 {
-    transaction_expect_nothing(t, 0);
     spools_free(t->stream.spools);
     buf_free(&t->stream.table);
     free(t->stream.dir);
@@ -44,7 +42,6 @@ void transaction_stream_fini(struct transaction *t)
 void transaction_stream_lost(struct transaction *t)
 {
     t->stream.segment = t->stream.replay = NULL;
-    transaction_expect_nothing(t, 0);
     spools_clear(t->stream.spools);
 }
 
@@ -80,12 +77,6 @@ static int fall_back(struct transaction *t, uint32_t xid, struct err *e)
                    xid, cause.text);
 }
 
-static void forget(struct transaction *t, struct spool *s)
-{
-    transaction_expect_nothing(t, spool_xid(s));
-    spools_close(t->stream.spools, s);
-}
-
 // ---- while it is open ----
 
 int transaction_stream_start(struct transaction *t, const struct pgoutput_message *m, struct err *e)
@@ -96,7 +87,7 @@ int transaction_stream_start(struct transaction *t, const struct pgoutput_messag
         return err_set(e, ERR_DATA, "a part of transaction %u inside of %X/%X", xid,
                        LSN_ARG(t->begin.lsn));
     if (s && m->txn.first_segment) { // another one of this number
-        forget(t, s);
+        spools_close(t->stream.spools, s);
         s = NULL;
     }
     if (!s && !m->txn.first_segment)
@@ -112,7 +103,7 @@ int transaction_stream_start(struct transaction *t, const struct pgoutput_messag
 // Should the server fail at what comes next, it does not say in which table that was.
 static void note_table(struct transaction *t, struct reader relation)
 {
-    reader_be32(&relation); // its OID
+    reader_be32(&relation);
     const char *schema = reader_cstr(&relation), *name = reader_cstr(&relation);
     buf_clear(&t->stream.table);
     if (!relation.failed)
@@ -125,7 +116,6 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
     struct reader r = reader_of(payload.p, payload.n);
     uint8_t kind = reader_u8(&r);
     uint32_t subxid = spool_xid(s), arrival = 0;
-    bool row = false;
     switch (kind) {
     case PGOUTPUT_STREAM_STOP:
     case PGOUTPUT_ORIGIN:
@@ -140,9 +130,6 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
     case PGOUTPUT_INSERT:
     case PGOUTPUT_UPDATE:
     case PGOUTPUT_DELETE:
-        row = true;
-        subxid = reader_be32(&r);
-        break;
     case PGOUTPUT_TRUNCATE:
         subxid = reader_be32(&r);
         break;
@@ -162,10 +149,6 @@ int transaction_segment(struct transaction *t, struct slice payload, struct err 
         return 0;
     }
     struct slice body = {r.p, reader_left(&r)};
-    if (unlikely(kind == PGOUTPUT_RELATION))
-        transaction_expect(t, body);
-    else if (row && transaction_make_ready(t, payload, body, &body, &arrival))
-        kind = TRANSACTION_READY;
     if (unlikely(spool_append(s, subxid, arrival, kind, body, e) != 0))
         return fall_back(t, spool_xid(s), e);
     return 0;
@@ -179,7 +162,7 @@ int transaction_stream_abort(struct transaction *t, const struct pgoutput_messag
         return 0;
     if (subxid == xid) {
         metric_add(t->stream.aborts, 1);
-        forget(t, s);
+        spools_close(t->stream.spools, s);
         return 0;
     }
     metric_add(t->stream.subaborts, 1);
@@ -205,10 +188,8 @@ int transaction_stream_commit(struct transaction *t, const struct pgoutput_messa
 
 static int replayed(struct transaction *t, struct err *e)
 {
-    forget(t, t->stream.replay);
+    spools_close(t->stream.spools, t->stream.replay);
     t->stream.replay = NULL;
-    if (t->begin.lsn >= t->stream.raw_to)
-        t->stream.raw_to = 0;
     relations_replayed(t->o.relations);
     return transaction_end(t, t->stream.end_lsn, e);
 }
@@ -226,10 +207,7 @@ int transaction_replay(struct transaction *t, size_t budget, size_t *ret_bytes, 
             return -1;
         if (unlikely(got == 0))
             break;
-        int r = *m.message.p == TRANSACTION_READY
-                    ? transaction_ready(t, &m, e)
-                    : transaction_decode(t, m.message, m.arrival, 0, NULL, e);
-        if (unlikely(r != 0))
+        if (unlikely(transaction_decode(t, m.message, m.arrival, 0, NULL, e) != 0))
             return -1;
         bytes += m.message.n;
     }
