@@ -279,9 +279,12 @@ const struct option_info options[] = {
     {"Source", "exclude-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(exclude_columns),
      .separator = ',', .accepts = "globs over schema.table.column",
      .example = "public.users.password*",
-     .help = "Columns that are never stored nor sent: globs over schema.table.column. For a "
-             "partition the name of its table at the top counts too, and a column or table that is "
-             "renamed stays excluded. One that matches no column is refused."},
+     .help =
+         "Columns that are never stored nor sent: globs over schema.table.column. For a "
+         "partition the name of its table at the top counts too, and a column or table that is "
+         "renamed stays excluded. Where partitions are published by themselves, one that is "
+         "attached after its parent's column was renamed was never seen with the old name: name "
+         "both. One that matches no column is refused."},
     {"Source", "mask-column", "GLOB", OPTION_LIST, SOURCE_COMMANDS, FIELD(mask_columns),
      .separator = ',', .accepts = "globs over schema.table.column", .example = "public.users.email",
      .help = "Columns whose values are replaced by **** before anything is stored; globs and "
