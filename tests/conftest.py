@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import time
 
 import pytest
@@ -12,6 +13,10 @@ from lib.kafka import Kafka
 from lib.postgres import DEBIAN, SERVERS, Postgres
 from lib.rowcast import Rowcast
 from lib.tls import Authority, give_to_server
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers ignore it, and what they start would too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

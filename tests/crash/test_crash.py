@@ -98,6 +98,8 @@ class Crasher:
                 self.writer.close()
                 timer.join()
         timer.join()
+        if victim == "postgres":  # it may have gone between two statements
+            self.writer.close()
         if victim == "takeover":
             self.rc, self.spare = self.spare, self.rc
             client.rc = self.rc

@@ -39,6 +39,7 @@ def read_on(rc, replay, start, seed, until):
 
 
 def dumped(rc):
+    rc.wait_written()
     out = command("journal", "dump", rc.journal)
     assert out.returncode == 0, out.stderr
     replay = Replay()

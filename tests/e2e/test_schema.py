@@ -102,6 +102,7 @@ def test_each_shape_is_told_before_its_first_row(each_pg, make_rowcast):
             assert (following["table"], following["lsn"]) == (e["table"], e["lsn"])
             assert [c["name"] for c in e["columns"]] == list(following["row"])
     # The same in the dump, and in the protobuf form.
+    rc.wait_written()
     dumped = [json.loads(line) for line in
               command("journal", "dump", rc.journal).stdout.splitlines()]
     assert ([brief(e) for e in dumped if e.get("type") == "schema_change"]

@@ -75,8 +75,11 @@ class Client(threading.Thread):
 
 
 def wait_idle(rc, deadline=60):
-    """Nothing is being read, and nothing waits for it."""
-    wait_for(lambda: rc.metrics().get("rowcast_snapshot_tables") == 0, deadline,
+    """Nothing is being read, nothing waits for it, and what was read is on disk."""
+    def idle(metrics):
+        return (metrics.get("rowcast_snapshot_tables") == 0
+                and metrics.get("rowcast_journal_unwritten_bytes") == 0)
+    wait_for(lambda: idle(rc.metrics()), deadline,
              lambda: f"the snapshots to end:\n{rc.process.log_tail()}", ignore=(OSError,))
 
 

@@ -112,6 +112,11 @@ class Rowcast:
         """Waits until condition(Metrics) is true."""
         return wait_for(lambda: condition(self.metrics()), deadline, what)
 
+    def wait_written(self):
+        """Waits until all that it has delivered is in the journal's files."""
+        self.wait_metric(lambda m: m.get("rowcast_journal_unwritten_bytes") == 0,
+                         what="the journal to be written")
+
     def stream(self, **options):
         """A connected WebSocket client; see lib.stream.Stream."""
         return Stream(self.port, **options)
