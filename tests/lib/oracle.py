@@ -61,7 +61,7 @@ class Oracle:
         changes = None  # of the open transaction
         with self.pg.connect() as c:
             c.execute(SETTINGS)
-            if self.pg.version >= 13:  # an abort of what is too large for it ends 18's test_decoding
+            if self.pg.version >= 13:  # 18's test_decoding dies of a larger one's abort
                 c.execute("set logical_decoding_work_mem = '1GB'")
             rows = c.execute("select xid::text, data from pg_logical_slot_get_changes(%s, null, "
                              "null, 'skip-empty-xacts', '0')", [self.slot]).fetchall()
