@@ -314,6 +314,7 @@ def test_killed_in_spool_and_replay(make_postgres, make_rowcast):
     rc.start()
     with rc.stream(tables=["public.t"], start=cursor) as stream:
         rows += stream.changes(3000, deadline=60)
+        stream.abort()  # a close would wait behind the rest
     assert [r["seq"] for r in rows] == list(range(4000))
     pg.wait_confirmed("rowcast", pg.lsn() - 1, 60)
     assert rc.metrics().get("rowcast_restarts_total") == 0
