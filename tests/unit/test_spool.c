@@ -89,8 +89,8 @@ static void test_order(void **state)
     assert_ptr_equal(spools_open(f.ss, TOP), s);
     assert_ptr_equal(spools_find(f.ss, TOP), s);
     assert_null(spools_find(f.ss, TOP + 1));
-    assert_int_equal(spool_append(s, 0, 1, 'I', slice_of("1"), &f.e), 0);
-    assert_int_equal(spool_append(s, TOP, 2, 'I', slice_of("2"), &f.e), 0);
+    assert_int_equal(spool_append(s, 0, 1, 'I', slice_of("1 "), &f.e), 0);
+    assert_int_equal(spool_append(s, TOP, 2, 'I', slice_of("2 "), &f.e), 0);
     check_numbers(&f, s, (uint32_t[]){1, 2}, 2);
     assert_int_not_equal(access(f.dir, F_OK), 0); // small ones need no disk
     spools_close(f.ss, s);
