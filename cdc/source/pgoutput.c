@@ -112,7 +112,7 @@ static void read_ending(struct reader *r, struct pgoutput_message *m)
     m->txn.lsn = reader_be64(r);
     m->txn.end_lsn = reader_be64(r);
     m->txn.time = (int64_t)reader_be64(r);
-    if (m->txn.lsn == 0 || m->txn.end_lsn < m->txn.lsn)
+    if (m->txn.lsn == 0 || m->txn.end_lsn <= m->txn.lsn) // a record has a length
         r->failed = true;
 }
 

@@ -204,7 +204,9 @@ static void bad_rows(void **state)
     refused(&b);
     buf_putc(&b, '?');
     refused(&b);
-    refused(&b); // nothing at all
+    refused(&b);              // nothing at all
+    put_commit(&b, 300, 300); // would stand below its own acknowledgement, and come again
+    refused(&b);
 }
 
 static void truncate_and_message(void **state)
