@@ -42,6 +42,13 @@ int64_t clock_age_us(int64_t wall_us)
     return age > 0 ? age : 0;
 }
 
+int64_t clock_from_pg(int64_t pg_us)
+{
+    const int64_t min = INT64_C(-211813488000000000); // src/include/datatype/timestamp.h
+    const int64_t max = INT64_MAX - PG_EPOCH_US;
+    return (pg_us < min ? min : pg_us > max ? max : pg_us) + PG_EPOCH_US;
+}
+
 // Days since 1970-01-01 to a civil date (proleptic Gregorian), by counting eras of 400 years.
 static void civil_from_days(int64_t days, int64_t *ret_y, unsigned *ret_m, unsigned *ret_d)
 {

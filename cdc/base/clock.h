@@ -14,6 +14,9 @@ int64_t clock_age_us(int64_t wall_us);
 
 // PostgreSQL counts from 2000-01-01.
 #define PG_EPOCH_US INT64_C(946684800000000)
+// A time as the server says it, which may lie: bounded to what a timestamp can be there (4713 BC
+// to 294276), so that it can be counted with.
+int64_t clock_from_pg(int64_t pg_us);
 
 #define CLOCK_TEXT_MAX 48
 // "2026-11-23T15:44:00.123456Z" (years 0001 to 9999; others as a number of microseconds).

@@ -139,7 +139,7 @@ int transaction_begin(struct transaction *t, const struct pgoutput_message *m, s
     t->last_relid = 0;
     t->dropped = m->txn.lsn < t->drop_below;
     t->begin = (struct begin){
-        .lsn = m->txn.lsn, .commit_time_us = m->txn.time + PG_EPOCH_US, .xid = m->txn.xid};
+        .lsn = m->txn.lsn, .commit_time_us = clock_from_pg(m->txn.time), .xid = m->txn.xid};
     buf_clear(&t->origin);
     if (t->dropped)
         return 0;
@@ -187,7 +187,7 @@ static int on_single_message(struct transaction *t, const struct pgoutput_messag
     if (check_order(t, lsn - 1, e) != 0)
         return -1;
     transaction_passed(t, lsn - 1);
-    t->begin = (struct begin){.lsn = lsn - 1, .commit_time_us = send_time + PG_EPOCH_US};
+    t->begin = (struct begin){.lsn = lsn - 1, .commit_time_us = clock_from_pg(send_time)};
     buf_clear(&t->origin);
     t->open = true;
     if (transaction_logical_message(t, m, e) != 0)

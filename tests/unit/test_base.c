@@ -110,6 +110,16 @@ static void no_age_is_negative(void **state)
     assert_true(clock_age_us(now - 10000000) >= 10000000);
 }
 
+static void a_servers_time_is_bounded(void **state)
+{
+    (void)state;
+    assert_int_equal(clock_from_pg(0), PG_EPOCH_US);
+    assert_int_equal(clock_from_pg(-PG_EPOCH_US), 0);
+    assert_int_equal(clock_from_pg(INT64_MAX), INT64_MAX);
+    assert_int_equal(clock_from_pg(INT64_MAX - PG_EPOCH_US - 1), INT64_MAX - 1);
+    assert_int_equal(clock_from_pg(INT64_MIN), INT64_C(-210866803200000000)); // 4713 BC
+}
+
 static void reader_failure_is_sticky(void **state)
 {
     (void)state;
@@ -135,6 +145,7 @@ int main(void)
         cmocka_unit_test(lsn_round_trip),
         cmocka_unit_test(clock_text_at_the_edges),
         cmocka_unit_test(no_age_is_negative),
+        cmocka_unit_test(a_servers_time_is_bounded),
         cmocka_unit_test(metrics_text),
         cmocka_unit_test(reader_failure_is_sticky),
     };
