@@ -1,6 +1,8 @@
 #include "source/ack.h"
 
-#define STATUS_INTERVAL_MAX_US INT64_C(10000000)
+// Before 13 a walsender can go to sleep with WAL that it has gone through and not told us of (what
+// has nothing for us). Only our next word wakes it, so that this is how long such WAL is held.
+#define STATUS_INTERVAL_MAX_US INT64_C(5000000)
 
 void ack_init(struct ack *a, lsn_t start, lsn_t confirmed, int64_t timeout_us, int64_t now)
 {

@@ -66,9 +66,9 @@ static void unasked_on_a_timer(void **state)
     struct ack a = started();
     int64_t now = 1000 * SECOND;
     ack_status(&a, 100, NO_GATE, now);
-    assert_int_equal(ack_deadline(&a, 100, NO_GATE, false), now + 10 * SECOND);
-    assert_int_equal(ack_status(&a, 100, NO_GATE, now + 10 * SECOND - 1), 0);
-    assert_int_equal(ack_status(&a, 100, NO_GATE, now + 10 * SECOND), 100);
+    assert_int_equal(ack_deadline(&a, 100, NO_GATE, false), now + 5 * SECOND);
+    assert_int_equal(ack_status(&a, 100, NO_GATE, now + 5 * SECOND - 1), 0);
+    assert_int_equal(ack_status(&a, 100, NO_GATE, now + 5 * SECOND), 100);
     ack_init(&a, 100, 90, 2 * SECOND, now); // a short wal_sender_timeout
     ack_status(&a, 100, NO_GATE, now);
     assert_int_equal(ack_status(&a, 100, NO_GATE, now + SECOND / 2), 100);
