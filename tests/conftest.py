@@ -10,7 +10,7 @@ import pytest
 
 from lib import paths, process
 from lib.kafka import Kafka
-from lib.postgres import DEBIAN, SERVERS, Postgres
+from lib.postgres import DEBIAN, SERVERS, Postgres, server_name
 from lib.rowcast import Rowcast
 from lib.tls import Authority, give_to_server
 
@@ -56,11 +56,7 @@ def pg_with_tls(make_postgres):
     return server
 
 
-def _server_name(server):
-    return f"{server[0]}{'-immediate' if server[1] else ''}"
-
-
-@pytest.fixture(params=SERVERS, ids=_server_name)
+@pytest.fixture(params=SERVERS, ids=server_name)
 def each_pg(request, make_postgres):
     """A running server: the test runs once on each of the oldest, Debian's and the newest, or on
     those that ROWCAST_TEST_VERSIONS says."""

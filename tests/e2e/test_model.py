@@ -8,13 +8,12 @@ import random
 import pytest
 
 from lib import wild
-from lib.model import SCHEMA, TABLES, Replay, Writer, place
+from lib.model import SCHEMA, SEED, TABLES, Replay, Writer, place
 from lib.oracle import Oracle
 from lib.rowcast import command
 from lib.wait import wait_for
 
 STEPS = int(os.environ.get("MODEL_STEPS", "4000"))
-SEED = int(os.environ.get("MODEL_SEED", "1"))
 
 
 def read_on(rc, replay, start, seed, until):
@@ -63,6 +62,7 @@ def from_kafka(kafka, prefix, dump):
 
 
 def test_streams_equal_tables(each_pg, kafka, make_rowcast):
+    print(f"MODEL_SEED={SEED}")
     pg = each_pg
     prefix = f"model{pg.version}-{pg.port}"  # the broker is shared, also by other settings
     pg.sql(SCHEMA)

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from lib.model import SCHEMA, TABLES, Writer
+from lib.model import SCHEMA, SEED, TABLES, Writer
 from lib.rowcast import command
 from lib.upserts import Upserts
 from lib.wait import wait_for
@@ -105,11 +105,12 @@ def ask(rc, table):
 def test_exact_while_written(each_pg, make_rowcast):
     """Rows, keys, large values, truncates and columns change while all tables are read, rowcast is
     killed and connections are cut: WebSocket and journal end with the tables."""
+    print(f"MODEL_SEED={SEED}")
     pg = each_pg
     pg.sql(SCHEMA)
     pg.sql(FILL.format(n=6000))
-    chance = random.Random(pg.version)
-    hammer = Hammer(pg, pg.version, truncate=False)
+    chance = random.Random(SEED + pg.version)
+    hammer = Hammer(pg, SEED + pg.version, truncate=False)
     hammer.start()
     rc = make_rowcast("--table", "public.*", "--snapshot", "initial", "--snapshot-rate", "8MiB",
                       source=pg.conninfo()).start()

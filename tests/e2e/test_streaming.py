@@ -10,7 +10,8 @@ import subprocess
 import psycopg
 import pytest
 
-from lib.postgres import DEBIAN, NEWEST
+from lib.model import SEED
+from lib.postgres import NEWEST, server_name, servers_from
 from lib.rowcast import command
 from lib.wait import wait_for
 
@@ -173,16 +174,20 @@ def assert_same(one, other):
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("version, conf", [(DEBIAN, SMALL), (NEWEST, IMMEDIATE)])
-def test_streamed_is_as_whole(version, conf, make_postgres, make_rowcast):
+@pytest.mark.parametrize("server", servers_from(14, "15,18-immediate"), ids=server_name)
+def test_streamed_is_as_whole(server, make_postgres, make_rowcast):
     """The same WAL read both ways: the same changes, shapes, positions and ends."""
-    pg = make_postgres(version, conf=conf)
+    print(f"MODEL_SEED={SEED}")
+    version, conf = server
+    pg = make_postgres(version, conf={**SMALL, **conf})
     pg.sql(SCHEMA)
+    pg.sql("insert into a (id, m, n) select g, 'low', g from generate_series(0, 3300, 2) g;"
+           "insert into b select g, 'v', g from generate_series(0, 3300, 2) g")  # to be updated
     rcs = {mode: make_rowcast("--slot", mode, "--streaming", mode[2:], "--spool-memory", "256KiB",
                               source=pg.conninfo()).start()
            for mode in ("s_on", "s_off")}
     for part in range(3):
-        random_work(pg, 100 * version + part, 300)
+        random_work(pg, 1000 * SEED + 10 * version + part, 300)
         if part < 2:
             rcs["s_on"].restart(kill=part == 1)
     pg.sql("insert into a (id) values (1000000)")
@@ -190,7 +195,7 @@ def test_streamed_is_as_whole(version, conf, make_postgres, make_rowcast):
         pg.wait_confirmed(mode, pg.lsn() - 1, 60)
     metrics = rcs["s_on"].metrics()
     assert metrics.get("rowcast_streamed_transactions_total") > 5
-    assert metrics.get("rowcast_stream_aborts_total", what="subtransaction") > 5
+    assert metrics.get("rowcast_stream_aborts_total", what="subtransaction") > 0
     assert metrics.get("rowcast_spools") == 0
     assert rcs["s_off"].metrics().get("rowcast_streamed_transactions_total") == 0
     rcs["s_on"].wait_log("open-transactions=streamed")

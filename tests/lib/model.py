@@ -4,6 +4,7 @@ Rows are kept by field number, so a renamed column keeps its values, and a numbe
 given to two columns would show."""
 
 import collections
+import os
 import random
 
 import psycopg
@@ -25,6 +26,8 @@ alter table items replica identity using index items_code;
 
 TABLES = {"public.orders": "orders", 'public."Odd.Name"': '"Odd.Name"', "public.events": "events",
           "public.items": "items"}
+
+SEED = int(os.environ.get("MODEL_SEED", "1"))  # of what is random in the tests
 
 EXPECTED = (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation,
             psycopg.errors.DeadlockDetected, psycopg.errors.InFailedSqlTransaction,

@@ -32,11 +32,22 @@ def servers(text):
 SERVERS = servers(os.environ.get("ROWCAST_TEST_VERSIONS") or f"{OLDEST},{DEBIAN},{NEWEST}")
 
 
+def servers_from(oldest, default):
+    """For tests that run on some servers: these ("15,18-immediate"), or what ROWCAST_TEST_VERSIONS
+    says instead, of those from `oldest` on."""
+    asked = [server for server in SERVERS if server[0] >= oldest]
+    return asked if os.environ.get("ROWCAST_TEST_VERSIONS") else servers(default)
+
+
 def versions(*default, oldest=OLDEST):
-    """For tests that run on some versions: these, or what ROWCAST_TEST_VERSIONS says instead, of
-    those from `oldest` on."""
-    asked = [v for v, settings in SERVERS if not settings and v >= oldest]
-    return asked if os.environ.get("ROWCAST_TEST_VERSIONS") else list(default)
+    """The same for tests with settings of their own: versions only."""
+    return [v for v, settings in servers_from(oldest, ",".join(map(str, default))) if not settings]
+
+
+def server_name(server):
+    """"18-immediate", as ROWCAST_TEST_VERSIONS has it."""
+    return f"{server[0]}{'-immediate' if server[1] else ''}"
+
 
 USER = "postgres"  # servers refuse to run as root
 
