@@ -140,14 +140,10 @@ static void reader_failure_is_sticky(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cursor_round_trip),
-        cmocka_unit_test(cursor_refuses_what_is_not_one),
-        cmocka_unit_test(lsn_round_trip),
-        cmocka_unit_test(clock_text_at_the_edges),
-        cmocka_unit_test(no_age_is_negative),
-        cmocka_unit_test(a_servers_time_is_bounded),
-        cmocka_unit_test(metrics_text),
-        cmocka_unit_test(reader_failure_is_sticky),
+        cmocka_unit_test(cursor_round_trip),  cmocka_unit_test(cursor_refuses_what_is_not_one),
+        cmocka_unit_test(lsn_round_trip),     cmocka_unit_test(clock_text_at_the_edges),
+        cmocka_unit_test(no_age_is_negative), cmocka_unit_test(a_servers_time_is_bounded),
+        cmocka_unit_test(metrics_text),       cmocka_unit_test(reader_failure_is_sticky),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
