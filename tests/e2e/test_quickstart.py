@@ -89,3 +89,12 @@ def test_nothing_is_said_of_what_was_not_made(make_postgres, quickstart):
     assert run.wait(30) == 1
     assert run.log_contains("nosuch.* does not exist")
     assert "please do" not in run.log_text()
+
+
+def test_records_are_shown_from_topics_that_come_later(make_postgres, quickstart):
+    pg, url = shop(make_postgres)
+    run = quickstart("--kafka", "--source", url, "--listen", f"127.0.0.1:{free_port()}")
+    run.wait_log("The live page", 90)
+    pg.sql("insert into orders values (7)")
+    run.wait_log(r'quickstart\.public\.orders .*"id":7', 60)
+    assert run.stop(signal.SIGINT) == 0
