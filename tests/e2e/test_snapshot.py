@@ -286,3 +286,39 @@ def test_again_after_a_gap(pg, make_rowcast):
     assert [t[:2] for t in told] == [("snapshot", "begin"), ("snapshot", "end"), ("gap", None),
                                      ("snapshot", "begin"), ("snapshot", "end")]
     assert told[3][2] == "continuity was broken"
+
+
+def test_moved_while_rowcast_was_away(pg, make_rowcast):
+    """Rows that nobody read yet move, while no rowcast runs, into pages that were read already."""
+    pg.sql("create table t (id int primary key, n int, big text);"
+           "alter table t alter big set storage external;"
+           "insert into t select g, 0, repeat(md5(g::text), 64) from generate_series(1, 12000) g;"
+           "create publication rowcast for table t")
+    with pg.connect(autocommit=True) as c:
+        c.execute("delete from t where id <= 4000")
+        c.execute("vacuum t")  # room in the first pages
+    rc = make_rowcast("--snapshot", "initial", "--snapshot-connections", "1",
+                      "--snapshot-rate", "8MiB", source=pg.conninfo()).start()
+    rc.wait_metric(lambda m: (m.get("rowcast_snapshot_rows_total") or 0) > 0)
+    rc.kill9()
+    pg.sql("update t set n = 1, id = id + 100000 where id > 11500 and id % 2 = 0;"
+           "update t set n = 2 where id > 11000 and id < 12000")
+    rc.start()
+    wait_idle(rc)
+    assert not dumped(rc).differences(pg, ("public.t",))
+
+
+def test_what_cannot_be_read_takes_nobodys_place(pg, make_rowcast):
+    """More tables than are read at once: each is named once, and the others are read."""
+    pg.sql("create role reader login replication; create table z (id int primary key);"
+           "insert into z values (1); grant select on z to reader")
+    for n in range(6):
+        pg.sql(f"create table a{n} (id int primary key)")
+    pg.sql("create publication rowcast for all tables")
+    rc = make_rowcast("--snapshot", "initial", source=pg.conninfo(user="reader")).start()
+    for n in range(6):
+        rc.wait_log(f"GRANT SELECT ON public.a{n} TO")
+    rc.wait_metric(lambda m: m.get("rowcast_snapshot_tables_done_total") == 1)
+    assert dumped(rc).reads["public.z"] == 1
+    wait_for(lambda: "cannot be read" in json.loads(rc.get("/readyz")[1])["text"], 15, "the text")
+    assert rc.process.log_text().count("GRANT SELECT") == 6

@@ -78,6 +78,15 @@ void job_retry(struct job *j, int64_t least_us)
     j->retry_at = clock_mono_us() + wait;
 }
 
+// While a table cannot be read, for who knows how long, nothing is read that could be laid over.
+void job_log(struct job *j, uint32_t xid, const struct change *c)
+{
+    if (j->refused && j->phase != JOB_READING)
+        change_log_add_lost(j->log, xid);
+    else
+        change_log_add(j->log, xid, c);
+}
+
 static void say_settling(struct job *j, uint64_t xid)
 {
     struct err e;

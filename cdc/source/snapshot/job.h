@@ -117,6 +117,7 @@ struct job {
     struct identity id;
     uint32_t shape; // the version of its emitted rows; 0: not known
     bool renew;     // the catalog knows of a shape that the stream says nothing of
+    bool refused;   // it cannot be read until somebody does something; tried once a minute
     char *terms;    // of the plan before
     struct chunk_plan *plan;
     struct job_part *parts;
@@ -173,6 +174,7 @@ int64_t job_deadline(const struct job *j);
 void job_again(struct job *j, bool mark, const char *reason);
 void job_retry(struct job *j, int64_t least_us); // waits before its next order, longer each time
 void job_say(struct job *j, const struct err *e);
+void job_log(struct job *j, uint32_t xid, const struct change *c); // for chunks that come later
 void job_mark(struct job *j); // the begin or the restart mark that is due
 void job_ask_plan(struct job *j);
 void job_take_plan(struct job *j, struct chunk *c);

@@ -65,7 +65,8 @@ static void failed(struct job *j, const struct chunk *c)
     const struct err e = c->err;
     job_say(j, &e);
     job_again(j, true, "reading it was interrupted");
-    job_retry(j, e.class == ERR_RETRY ? 0 : FAILED_US);
+    j->refused = e.class != ERR_RETRY;
+    job_retry(j, j->refused ? FAILED_US : 0);
 }
 
 void bag_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
@@ -166,7 +167,7 @@ bool bag_change(struct job *j, uint32_t xid, const struct change *c)
     if (j->exhausted)
         return true;
     if (!j->viewed) {
-        change_log_add(j->log, xid, c);
+        job_log(j, xid, c);
     } else if (!mark_stands(j)) {
         if (!view_sees(&j->view, xid) && count_in(j, c) != 0) {
             job_again(j, true, "it was changed in a way that cannot be counted in");

@@ -124,6 +124,7 @@ static void hold(struct job *j, struct chunk *c, struct held *h)
         return;
     }
     keep_rest(j, h);
+    j->refused = false;
     j->backoff_us = 0;
     h->next = j->held;
     j->held = h;
@@ -134,7 +135,8 @@ static void failed(struct job *j, struct held *h)
     struct err e = h->chunk->err;
     give_back(j, h);
     job_say(j, &e);
-    job_retry(j, e.class == ERR_RETRY ? 0 : FAILED_US);
+    j->refused = e.class != ERR_RETRY;
+    job_retry(j, j->refused ? FAILED_US : 0);
 }
 
 void held_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
@@ -299,7 +301,7 @@ bool held_change(struct job *j, uint32_t xid, const struct change *c)
             job_again(j, j->rows && j->restarts++ < JOB_RESTARTS_MAX, "its columns changed");
         return true;
     }
-    change_log_add(j->log, xid, c);
+    job_log(j, xid, c);
     if (!j->relation || j->phase != JOB_READING) {
         // No plan yet: nothing was read, or what was read counts for rows asked for later.
         if (c->unchanged.n && c->key.p && j->state) {

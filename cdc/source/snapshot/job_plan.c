@@ -256,6 +256,7 @@ static void use_plan(struct job *j, const struct chunk_table *t)
     free(old);
     progress_plan(j->progress, rows, pages);
     j->phase = JOB_READING;
+    j->refused = false;
     if (j->keyless) // so that it need not be given up for what was about to become visible
         j->retry_at = latest(j->host->settle_until, clock_mono_us() + VISIBLE_US);
 }
@@ -323,7 +324,8 @@ static void plan_refused(struct job *j, const struct err *e)
 {
     job_say(j, e);
     j->phase = JOB_DRAINING;
-    job_retry(j, e->class == ERR_RETRY ? 0 : REFUSED_US);
+    j->refused = e->class != ERR_RETRY;
+    job_retry(j, j->refused ? REFUSED_US : 0);
 }
 
 static void take_table(struct job *j, const struct chunk_table *t)

@@ -10,7 +10,7 @@ struct progress {
     double estimate; // of rows
     uint64_t pages, pages_read, rows;
     int64_t begun_us, logged_us;
-    uint64_t logged_rows;
+    uint64_t logged_rows, logged_pages;
 };
 
 struct progress *progress_new(const char *table)
@@ -31,7 +31,7 @@ void progress_free(struct progress *p)
 
 void progress_restart(struct progress *p)
 {
-    p->rows = p->logged_rows = p->pages_read = 0;
+    p->rows = p->logged_rows = p->pages_read = p->logged_pages = 0;
     p->begun_us = p->logged_us = clock_mono_us();
 }
 
@@ -83,11 +83,13 @@ void progress_put(const struct progress *p, int64_t now, struct buf *out)
 
 bool progress_log(struct progress *p, int64_t now)
 {
-    if (now < p->logged_us + PROGRESS_INTERVAL_LOG_US)
+    if (now < p->logged_us + PROGRESS_INTERVAL_LOG_US ||
+        (p->rows == p->logged_rows && p->pages_read == p->logged_pages))
         return false;
     double recent = (double)(p->rows - p->logged_rows) * 1e6 / (double)(now - p->logged_us);
     p->logged_us = now;
     p->logged_rows = p->rows;
+    p->logged_pages = p->pages_read;
     log_info("reading existing rows", "table=%s rows=%llu percent=%.0f rate=%.0f seconds_left=%.0f",
              log_quote(p->table), (unsigned long long)p->rows, percent(p), recent,
              seconds_left(p, now));

@@ -14,7 +14,8 @@ void progress_plan(struct progress *p, double rows, uint64_t pages);
 void progress_add(struct progress *p, uint64_t rows, uint64_t pages);
 // Begins to count anew.
 void progress_restart(struct progress *p);
-// Logs a line if one is due; always false before the first interval is over. True: it did.
+// Logs a line if one is due: once an interval, and only when something came since the last one.
+// True: it did.
 bool progress_log(struct progress *p, int64_t now);
 // "public.t: 1200000 rows, 45 %, 52000 rows/s, 28 s left"
 void progress_put(const struct progress *p, int64_t now, struct buf *out);

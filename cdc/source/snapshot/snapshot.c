@@ -15,10 +15,10 @@
 struct snapshot {
     struct job_host host;
     struct requests *requests;
-    const char *why;  // the next table is read
-    struct job *jobs; // all
-    struct job *active[SNAPSHOT_TABLES_AT_ONCE];
-    size_t active_n;
+    const char *why;     // the next table is read
+    struct job *jobs;    // all
+    struct job **active; // begun by this process: those that are read, and those that wait to be
+    size_t active_n, active_max;
     struct job **by_relation; // of each relation id, while `watching`
     size_t by_relation_n;
     bool started, fresh, session_before, standby, watching;
@@ -94,6 +94,7 @@ void snapshot_free(struct snapshot *s, bool clean)
     state_close(s->host.state, clean);
     requests_free(s->requests);
     free(s->by_relation);
+    free(s->active);
     free(s);
 }
 
@@ -114,6 +115,18 @@ static void add_job(struct snapshot *s, const char *table, const char *why)
     requests_set_busy(s->requests, table, true);
 }
 
+static void start_job(struct snapshot *s, struct job *j)
+{
+    if (s->active_n == s->active_max) {
+        s->active_max = s->active_max ? 2 * s->active_max : SNAPSHOT_TABLES_AT_ONCE;
+        s->active = xrealloc(s->active, s->active_max * sizeof(struct job *));
+    }
+    job_start(j);
+    s->active[s->active_n++] = j;
+    s->watching = true;
+    forget_map(s);
+}
+
 static bool wanted(const struct snapshot *s)
 {
     return s->host.o.source->snapshot != SNAPSHOT_MODE_NEVER;
@@ -127,8 +140,13 @@ static void consider(void *arg, const char *table)
     const struct state_table *t = state_find(s->host.state, table);
     enum state_step step = t ? t->step : STATE_NONE;
     bool new = step == STATE_NONE &&wanted(s) && state_ready(s->host.state, &generation);
-    if ((new || step == STATE_BEGUN) && !find_job(s, table))
-        add_job(s, table, s->why);
+    if ((!new &&step != STATE_BEGUN) || find_job(s, table))
+        return;
+    add_job(s, table, s->why);
+    // One that is read in part is not out of sight for a change: its rows may move to where
+    // everything was read, without their large values.
+    if (step == STATE_BEGUN)
+        start_job(s, find_job(s, table));
 }
 
 static void know(void *arg, const char *table)
@@ -317,16 +335,17 @@ static void remove_done(struct snapshot *s)
     s->watching = kept != 0;
 }
 
-// The active ones stand at the front of all.
+// What cannot be read for long takes nobody's place.
 static void start_jobs(struct snapshot *s)
 {
-    for (struct job *j = s->jobs; j && s->active_n < SNAPSHOT_TABLES_AT_ONCE; j = j->hh.next) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->active_n; i++)
+        n += !s->active[i]->refused;
+    for (struct job *j = s->jobs; j && n < SNAPSHOT_TABLES_AT_ONCE; j = j->hh.next) {
         if (j->phase != JOB_QUEUED)
             continue;
-        job_start(j);
-        s->active[s->active_n++] = j;
-        s->watching = true;
-        forget_map(s);
+        start_job(s, j);
+        n++;
     }
 }
 
@@ -386,7 +405,10 @@ static void say(struct snapshot *s, int64_t now)
         struct job *j = s->active[i];
         progress_log(j->progress, now);
         buf_puts(&text, text.n > 9 ? "; " : ", reading existing rows of ");
-        progress_put(j->progress, now, &text);
+        if (j->refused)
+            buf_printf(&text, "%s: cannot be read, see the log", j->table);
+        else
+            progress_put(j->progress, now, &text);
     }
     if (health_get(s->host.o.health, &since, had, sizeof had) == HEALTH_LIVE)
         health_set(s->host.o.health, HEALTH_LIVE, buf_cstr(&text));
