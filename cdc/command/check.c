@@ -46,7 +46,8 @@ int command_check(const struct settings *s, int *ret_status, struct err *e)
             kafka_bad = 1;
     }
     check_ports(s, &out);
-    buf_printf(&out, "%d problems\n", source_bad + kafka_bad);
+    int bad = source_bad + kafka_bad;
+    buf_printf(&out, "%d problem%s\n", bad, bad == 1 ? "" : "s");
     *ret_status = source_bad ? err_exit_code(ERR_SOURCE) : kafka_bad ? err_exit_code(ERR_KAFKA) : 0;
     return command_print(&out, NULL, e);
 }

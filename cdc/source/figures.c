@@ -80,12 +80,12 @@ static void say(struct figures *f, enum watch_kind kind, const char *behind)
                           buf_cstr(&labels), 1),
                passed);
     if (!passed) {
-        log_info("no longer", "slot=%s warning=%s", f->slot, name);
+        log_info("the warning is over", "slot=%s warning=%s", f->slot, name);
         return;
     }
     watch_describe(kind, &f->last, behind, &text);
-    log_warn("the server is paying for the slot", "slot=%s warning=%s cause=%s", f->slot, name,
-             log_quote(buf_cstr(&text)));
+    log_warn("the server needs somebody to look after it", "slot=%s warning=%s cause=%s", f->slot,
+             name, log_quote(buf_cstr(&text)));
 }
 
 static void set_health(struct figures *f, const char *behind)

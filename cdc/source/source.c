@@ -155,11 +155,12 @@ static int add_to_journal(void *arg, struct relation *r, struct err *e)
 // Away from the server until the schedule, or somebody, says otherwise. True: on demand.
 static bool stay_detached(struct source *s)
 {
+    atomic_store(&s->detached, true);
+    bool asked = atomic_exchange(&s->let_go, false);
     char when[CLOCK_TEXT_MAX];
     clock_text(clock_wall_us() + s->detach.attach_at - clock_mono_us(), when);
-    AUTO_FREE char *text = xasprintf("detached, as nothing happened; attaching again at %s", when);
-    atomic_store(&s->detached, true);
-    atomic_store(&s->let_go, false);
+    AUTO_FREE char *text = xasprintf("detached, %s; attaching again at %s",
+                                     asked ? "as was asked for" : "as nothing happened", when);
     health_warn(s->health, "");
     health_set(s->health, HEALTH_DETACHED, text);
     log_info("detached", "slot=%s until=%s", s->o.slot, when);

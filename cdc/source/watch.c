@@ -91,16 +91,15 @@ static void put_transaction(const struct slot_figures *f, struct buf *out)
 static void put_holder(const struct slot_figures *f, const char *behind, struct buf *out)
 {
     int64_t unacknowledged = f->wal_lsn > f->confirmed ? (int64_t)(f->wal_lsn - f->confirmed) : 0;
-    buf_puts(out, "; held back by ");
     if (unacknowledged > kept(f) / 2) {
-        buf_printf(out, "rowcast, which has not acknowledged the last ");
+        buf_puts(out, "; held back by rowcast, which has not acknowledged the last ");
         put_bytes(out, unacknowledged);
         buf_printf(out, ": %s", behind ? behind : "it is still reading them");
     } else if (f->transaction.age > 0) {
+        buf_puts(out, "; held back by ");
         put_transaction(f, out);
     } else {
-        buf_puts(out, "no transaction that is open now: it moves with the server's next "
-                      "checkpoint");
+        buf_puts(out, "; nothing holds it back now: it moves with the server's next checkpoint");
     }
 }
 

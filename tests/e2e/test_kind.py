@@ -128,7 +128,7 @@ def test_what_the_server_pays_is_said_once(pg, make_rowcast):
     log = rc.process.log_text()
     for reason in ("retained_wal", "xmin_age", "synchronous"):
         assert log.count(f"warning={reason} cause=") == 1, log
-        assert log.count(f'msg="no longer" slot=rowcast warning={reason}') == 1, log
+        assert log.count(f'msg="the warning is over" slot=rowcast warning={reason}') == 1, log
 
 
 def test_slot_drop(pg, make_rowcast):

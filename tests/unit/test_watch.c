@@ -103,7 +103,7 @@ static void what_holds_it_back_is_named(void **state)
     says(&f, "kafka", "rowcast, which has not acknowledged the last 199 MiB: kafka");
     says(&f, NULL, "it is still reading them");
     f.confirmed = f.wal_lsn;
-    says(&f, NULL, "no transaction that is open now");
+    says(&f, NULL, "; nothing holds it back now: ");
     f.transaction.age = 77;
     f.transaction.seconds = 3600;
     f.transaction.pid = 4711;

@@ -87,6 +87,7 @@ static int result_error(struct connection *c, const PGresult *r, struct err *e)
 // "FATAL:  28P01: password authentication failed for user "x"\nLOCATION:  ..".
 static int connect_error(struct connection *c, struct err *e)
 {
+    static const char asks[] = "\tIs the server running"; // our remedy says the same
     const char *message = PQerrorMessage(c->pg);
     AUTO_BUF struct buf text = {0};
     c->sqlstate[0] = 0;
@@ -96,11 +97,13 @@ static int connect_error(struct connection *c, struct err *e)
         if (state && state + 10 <= line + n && state[8] == ':' && state[9] == ' ') {
             snprintf(c->sqlstate, sizeof c->sqlstate, "%.5s", state + 3);
             put_line(&text, line, (size_t)(state - line) + 1);
-            put_line(&text, state + 9, n - (size_t)(state + 9 - line));
+            buf_putc(&text, ' ');
+            put_line(&text, state + 10, n - (size_t)(state + 10 - line));
             buf_printf(&text, " (SQLSTATE %s)", c->sqlstate);
-        } else if (strncmp(line, "LOCATION:", 9) != 0 && n) {
+        } else if (strncmp(line, "LOCATION:", 9) != 0 && strncmp(line, asks, strlen(asks)) != 0 &&
+                   n) {
             if (text.n)
-                buf_putc(&text, ' ');
+                buf_puts(&text, "; ");
             put_line(&text, line, n);
         }
         line += n + (line[n] == '\n');

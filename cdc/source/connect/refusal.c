@@ -18,7 +18,7 @@ static const struct cause CAUSES[] = {
     {"XX", ERR_RETRY, NULL},
     {"53300", ERR_RETRY, "raise max_wal_senders or max_connections, or end other sessions"},
     {"28", ERR_SOURCE, "create the role, or let it in with a line in pg_hba.conf"},
-    {"28P01", ERR_SOURCE, "give the right password (password_file, PGPASSWORD, ~/.pgpass)"},
+    {"28P01", ERR_SOURCE, "give the right password (--password-file, PGPASSWORD, ~/.pgpass)"},
     {"3D000", ERR_SOURCE, "name an existing database"},
     {"42501", ERR_SOURCE, "grant it to the role"},
     {"53400", ERR_SOURCE, "raise max_replication_slots, or drop a slot that nobody uses"},
@@ -70,7 +70,7 @@ static const struct {
     {"^invalid ", "correct it in --source", ERR_USAGE, false},
     {"^could not match ", "correct it in --source", ERR_USAGE, false},
     {"no password supplied",
-     "give a password: password_file, PGPASSWORD or ~/.pgpass (which must "
+     "give a password: --password-file, PGPASSWORD or ~/.pgpass (which must "
      "not be readable by others)",
      ERR_SOURCE, false},
     {"does not support SSL", "turn ssl on at the server, or lower sslmode in --source", ERR_SOURCE,
