@@ -128,6 +128,15 @@ static const struct column *column_named(const struct relation *r, const char *n
     return NULL;
 }
 
+// The name that the stream gave a type, which is that of then: it may have been renamed since. NULL:
+// it gave none; of a domain it says the base type's, and of an array none that SQL knows.
+static const char *name_of_then(struct relations *rs, const struct type *type)
+{
+    if (type->form == FORM_ARRAY || strcmp(type->name, type->base_name) != 0)
+        return NULL;
+    return relation_map_type(&rs->map, type->oid);
+}
+
 // Fills type, base type and kind; false when the type is not known.
 static bool fill_type(struct relations *rs, size_t i, const struct relation *latest)
 {
@@ -136,8 +145,9 @@ static bool fill_type(struct relations *rs, size_t i, const struct relation *lat
     AUTO_BUF struct buf text = {0};
     bool known = true;
     if (type) {
-        type_format(&text, type->name, c->type_oid, c->typmod);
-        c->base_type = type->base_name;
+        const char *then = name_of_then(rs, type);
+        type_format(&text, then ? then : type->name, c->type_oid, c->typmod);
+        c->base_type = then ? then : type->base_name;
         c->kind = type->kind;
         c->json_class = type->json_class;
     } else {

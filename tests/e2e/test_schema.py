@@ -183,6 +183,29 @@ def test_a_shape_of_the_start_is_told_too(make_postgres, make_rowcast):
                              ("altered; public.t; +b text", 1)]
 
 
+def test_types_have_their_names_of_then(make_postgres, make_rowcast):
+    """Also where the catalog, asked later, or earlier, says another one."""
+    pg = make_postgres(NEWEST)
+    prepare(pg)
+    pg.sql("create type mood as enum ('low'); create table t (id int primary key)")
+    early, late = (make_rowcast("--slot", slot, source=pg.conninfo()).start()
+                   for slot in ("early", "late"))
+    pg.sql("insert into t values (1)")
+    pg.wait_confirmed("late", pg.lsn() - 1)
+    assert late.stop() == 0
+    pg.sql("alter table t add m mood, add ms mood[]; insert into t values (2)")
+    pg.wait_confirmed("early", pg.lsn() - 1)  # it has asked about the type
+    pg.sql("alter type mood rename to feeling; alter table t add f feeling;"
+           "insert into t values (3)")
+    late.start()
+    for rc, array in ((early, "public.mood[]"), (late, "public.feeling[]")):  # the stream has none
+        with rc.stream(tables=["*"], start="earliest") as stream:
+            entries = stream.entries_until(lambda e: e.get("op") and e["row"]["id"] == 3)
+        assert [t for t, _ in told(entries)] == [
+            "created; public.t; +id integer", f"altered; public.t; +m public.mood; +ms {array}",
+            "altered; public.t; +f public.feeling; m public.mood -> m public.feeling"]
+
+
 def test_existing_rows_are_told_of_as_changes_are(pg, kafka, make_rowcast):
     """Marks, rows and shapes of a snapshot: on the WebSocket with places to resume from, in Kafka's
     topics, and once."""
