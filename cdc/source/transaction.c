@@ -258,6 +258,8 @@ int transaction_decode(struct transaction *t, struct slice payload, uint32_t arr
         return transaction_stream_start(t, &m, e);
     case PGOUTPUT_STREAM_COMMIT:
         return transaction_stream_commit(t, &m, e);
+    case PGOUTPUT_STREAM_STOP: // of no part
+        return outside(&m, e);
     default:
         return err_set(e, ERR_DATA,
                        "pgoutput message '%c' (of two-phase commit), which was not asked for; "

@@ -60,6 +60,7 @@ POISON = {
     "WAL that is too far": (message(b"d", b"k" + struct.pack("!QQB", 2**63, 0, 1)), "farther than"),
     "a commit that is too far": (begin(2**63), "farther than"),
     "a row outside of everything": (insert(1, [b"1"]), "outside of a transaction"),
+    "the end of no part": (wal(b"E"), "'E' outside of a transaction"),
     "a row of no table": (begin(FAR) + insert(4711, [b"1"]), "4711"),
     "columns that are not there": (begin(FAR) + relation(9, [b"id"], count=60000), "malformed"),
     "a value longer than all": (begin(FAR) + relation(9, [b"id"])
