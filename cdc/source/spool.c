@@ -97,6 +97,11 @@ void spools_free(struct spools *ss)
     free(ss);
 }
 
+size_t spools_count(const struct spools *ss)
+{
+    return HASH_COUNT(ss->open);
+}
+
 struct spool *spools_find(struct spools *ss, uint32_t xid)
 {
     struct spool *s;

@@ -21,6 +21,9 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+// More than a server has open at once: 2^18 sessions, and as many prepared transactions.
+#define SPOOLS_MAX (1u << 19)
+
 struct spool;  // of one transaction
 struct spools; // of a connection
 
@@ -34,6 +37,7 @@ struct spools *spools_new(const struct spools_options *o);
 void spools_free(struct spools *ss);
 // Throws all spools away: the connection is gone, and each open transaction comes again.
 void spools_clear(struct spools *ss);
+size_t spools_count(const struct spools *ss);
 // NULL: no such transaction is open.
 struct spool *spools_find(struct spools *ss, uint32_t xid);
 // The spool of a transaction, an empty one when there is none.

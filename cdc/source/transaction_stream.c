@@ -92,6 +92,9 @@ int transaction_stream_start(struct transaction *t, const struct pgoutput_messag
     }
     if (!s && !m->txn.first_segment)
         return err_set(e, ERR_DATA, "transaction %u goes on, but its first part did not come", xid);
+    if (!s && spools_count(t->stream.spools) >= SPOOLS_MAX)
+        return err_set(e, ERR_DATA, "transaction %u begins while %u others are open: too many", xid,
+                       SPOOLS_MAX);
     if (!s)
         metric_add(t->stream.count, 1);
     t->stream.segment = s ? s : spools_open(t->stream.spools, xid);

@@ -1,6 +1,7 @@
 // Streamed transactions: what comes of them is what comes of whole ones, byte by byte; what is
 // rolled back leaves nothing, not even a relation version; tables are known as the newest word
 // says.
+#include "source/spool.h"
 #include "transaction_fixture.h"
 
 #include <stdio.h>
@@ -283,6 +284,21 @@ static void dropped_but_for_tables(void **state)
     teardown(f);
 }
 
+// A server that opens them without end is not believed.
+static void too_many_are_refused(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(4096, NULL, 0);
+    for (uint32_t xid = 1; xid <= SPOOLS_MAX; xid++) {
+        part(f, xid, true);
+        stop_part(f);
+    }
+    part(f, 7, false); // of one that is known
+    stop_part(f);
+    assert_int_equal(start_part(f, SPOOLS_MAX + 1, true), -1);
+    teardown(f);
+}
+
 static void replay_two(struct fixture *f, const char *second)
 {
     part(f, 700, true);
@@ -385,6 +401,7 @@ int main(void)
         cmocka_unit_test(no_version_of_what_was_rolled_back),
         cmocka_unit_test(the_newest_word_stays),
         cmocka_unit_test(dropped_but_for_tables),
+        cmocka_unit_test(too_many_are_refused),
         cmocka_unit_test(lost_in_the_replay),
         cmocka_unit_test(a_full_spool_ends_it),
         cmocka_unit_test(nonsense_is_refused),
