@@ -128,8 +128,8 @@ static const struct column *column_named(const struct relation *r, const char *n
     return NULL;
 }
 
-// The name that the stream gave a type, which is that of then: it may have been renamed since. NULL:
-// it gave none; of a domain it says the base type's, and of an array none that SQL knows.
+// The name that the stream gave a type: that of then, it may have been renamed since. NULL: none;
+// of a domain the stream says the base type's, and of an array none that SQL knows.
 static const char *name_of_then(struct relations *rs, const struct type *type)
 {
     if (type->form == FORM_ARRAY || strcmp(type->name, type->base_name) != 0)
