@@ -131,7 +131,8 @@ int journal_open(const struct journal_options *o, struct journal **ret_j, struct
 {
     struct journal *j = NULL;
     if (journal_open_files(o, &j, e) == 0 && (o->read_only || gap_finish(j, e) == 0) &&
-        recover(j, e) == 0 && (o->read_only || start_thread(j, e) == 0)) {
+        recover(j, e) == 0 &&
+        (o->read_only || (told_void(&j->told, j->last, e) == 0 && start_thread(j, e) == 0))) {
         *ret_j = j;
         return 0;
     }

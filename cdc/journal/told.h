@@ -5,9 +5,10 @@
 //   [record 32 bytes] ..
 //
 // A record is written when the announcement goes into a batch, which may be lost or cut off again:
-// what stands above the journal's last position then is void. It is not synced: what a power cut
-// takes is announced once more. That records are void is synced before anything is appended at
-// their positions. A damaged file is thrown away: every table is announced again.
+// what stands above the journal's last position then is void. That is said, and synced, before
+// anything is appended: when the journal is opened, and when a connection ends. Records are not
+// synced: what a power cut takes is announced once more, and so is every table when the file is
+// gone, old or damaged. Then it is thrown away.
 #pragma once
 
 #include "base/position.h"

@@ -8,7 +8,6 @@ void transaction_start(struct transaction *t, struct ack *ack)
     t->wire.in_segment = false;
     t->newest = t->newest_end = 0;
     t->drop_below = journal_appended(t->o.journal);
-    journal_untell(t->o.journal);
     if (t->cut_state == CUT_AGAIN)
         return;
     t->cut = journal_pending_cut(t->o.journal);
@@ -26,6 +25,7 @@ void transaction_lost(struct transaction *t)
         log_debug("cut an unfinished transaction off the journal", "lsn=%X/%X changes=%llu",
                   LSN_ARG(cut.lsn), (unsigned long long)cut.changes);
     }
+    journal_untell(t->o.journal); // before a gap is put behind what it has
     if (t->cut_state == CUT_COMPARE) {
         journal_release(t->o.journal);
         t->cut_state = CUT_PENDING;

@@ -39,6 +39,23 @@ static void reopen(struct fixture *f)
     fixture_open(f, small_options(f));
 }
 
+// What was told in a transaction that did not get into the journal, and then lay in a gap.
+static void what_a_gap_took_was_not_told(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+    add_relation(f, 1);
+    add_relation(f, 2);
+    journal_tell(f->j, 1, (struct position){0x1000, 0});
+    journal_append(f->j, txn_batch(f, 1, 10)); // 0x1000
+    journal_tell(f->j, 2, (struct position){0x1100, 0});
+    reopen(f);
+    assert_int_equal(journal_gap(f->j, 0x2000, "given up", &e), 0);
+    journal_untell(f->j);
+    assert_non_null(journal_told(f->j, 1001, "public.t1"));
+    assert_null(journal_told(f->j, 1002, "public.t2"));
+}
+
 static void a_gap_is_read_through(void **state)
 {
     struct fixture *f = *state;
@@ -327,6 +344,7 @@ int main(void)
     log_set_level(LOG_ERROR);
     const struct CMUnitTest tests[] = {
         TEST(a_gap_is_read_through),
+        TEST(what_a_gap_took_was_not_told),
         TEST(an_identity_of_format_1_is_read),
         TEST(a_break_begins_a_generation),
         TEST(starting_over_goes_back),

@@ -115,8 +115,8 @@ static void what_is_lost_is_told_again(void **state)
         assert_int_equal(f->journal.told_count, 2);
         transaction_lost(f->t);
         assert_int_equal(f->journal.cuts, batch_bytes == 64);
+        assert_int_equal(f->journal.told_count, 1); // a gap may come next, in its place
         connected(f);
-        assert_int_equal(f->journal.told_count, 1);
         one_row(f, 200, describe_altered);
         assert_int_equal(f->journal.done, batch_bytes == 64); // it was the same
         assert_int_equal(schema_changes(f, &s), 2);
