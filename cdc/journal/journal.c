@@ -105,14 +105,26 @@ static void init(struct journal *j, const struct journal_options *o)
     j->catalog = catalog_new();
 }
 
+// It stands before the first segment: without it nobody knows whose history this is.
+static int check_identified(const struct journal *j, struct err *e)
+{
+    if (j->has_id || j->o.read_only || j->segments.n == 0)
+        return 0;
+    return err_set(e, ERR_JOURNAL,
+                   "%s/%s is missing, but the journal has segments: restore the file from a "
+                   "backup, or move the journal away and start a new one",
+                   j->dir, IDENTITY_FILE);
+}
+
 int journal_open_files(const struct journal_options *o, struct journal **ret_j, struct err *e)
 {
     struct journal *j = xcalloc(1, sizeof *j);
     init(j, o);
     if (directory_open(j, e) != 0 || identity_load(j, e) != 0 || pending_load(j, e) != 0 ||
-        relations_open(&j->relations, j->dirfd, j->dir, o->read_only, j->catalog, e) != 0 ||
-        told_open(&j->told, j->dirfd, j->dir, o->read_only, j->catalog, e) != 0 ||
-        segments_load(&j->segments, j->dirfd, j->dir, e) != 0) {
+        segments_load(&j->segments, j->dirfd, j->dir, e) != 0 || check_identified(j, e) != 0 ||
+        relations_open(&j->relations, j->dirfd, j->dir, o->read_only, j->segments.n > 0, j->catalog,
+                       e) != 0 ||
+        told_open(&j->told, j->dirfd, j->dir, o->read_only, j->catalog, e) != 0) {
         journal_close(j);
         return -1;
     }

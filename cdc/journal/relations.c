@@ -99,22 +99,42 @@ static int start_file(struct relations_file *rf, int dirfd, struct err *e)
     return 0;
 }
 
-static int read_file(struct relations_file *rf, int dirfd, bool read_only, struct catalog *catalog,
-                     struct err *e)
+// A power cut may leave a new file with its size and nothing in it.
+static bool unborn(const uint8_t *p, size_t n)
+{
+    static const uint8_t zero[sizeof(struct file_header)];
+    return n < sizeof zero || (n == sizeof zero && memcmp(p, zero, sizeof zero) == 0);
+}
+
+static int lacking(const struct relations_file *rf, struct err *e)
+{
+    return err_set(e, ERR_JOURNAL,
+                   "%s/%s is missing or empty, but the journal has segments that need it: restore "
+                   "the file from a backup, or move the journal away and start a new one",
+                   rf->dir, FILE_NAME);
+}
+
+static int read_file(struct relations_file *rf, int dirfd, bool read_only, bool used,
+                     struct catalog *catalog, struct err *e)
 {
     struct stat st;
     if (fstat(rf->fd, &st) != 0)
         return err_errno(e, ERR_JOURNAL, "cannot look at %s/%s", rf->dir, FILE_NAME);
     size_t n = (size_t)st.st_size;
-    if (n < sizeof(struct file_header))
-        return read_only ? 0 : start_file(rf, dirfd, e);
-    AUTO_FREE uint8_t *p = xmalloc(n);
+    AUTO_FREE uint8_t *p = xmalloc(n + 1);
     if (file_read_at(rf->fd, p, n, 0) != (ssize_t)n)
         return err_errno(e, ERR_JOURNAL, "cannot read %s/%s", rf->dir, FILE_NAME);
+    if (unborn(p, n) && used)
+        return lacking(rf, e);
+    if (unborn(p, n))
+        return read_only ? 0 : start_file(rf, dirfd, e);
     struct file_header h;
     memcpy(&h, p, sizeof h);
     if (memcmp(h.magic, FILE_MAGIC, sizeof h.magic) != 0)
-        return err_set(e, ERR_JOURNAL, "%s/%s is not rowcast's", rf->dir, FILE_NAME);
+        return err_set(e, ERR_JOURNAL,
+                       "%s/%s is not rowcast's: restore the file from a backup, or move the "
+                       "journal away and start a new one",
+                       rf->dir, FILE_NAME);
     if (h.version != FILE_VERSION)
         return err_set(e, ERR_JOURNAL,
                        "%s/%s has format %u, this rowcast reads format %d: run the version that "
@@ -132,16 +152,16 @@ static int read_file(struct relations_file *rf, int dirfd, bool read_only, struc
     return 0;
 }
 
-int relations_open(struct relations_file *rf, int dirfd, const char *dir, bool read_only,
+int relations_open(struct relations_file *rf, int dirfd, const char *dir, bool read_only, bool used,
                    struct catalog *catalog, struct err *e)
 {
     *rf = (struct relations_file){.dir = dir, .lock = PTHREAD_MUTEX_INITIALIZER};
     rf->fd = openat(dirfd, FILE_NAME, (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0600);
     if (rf->fd < 0 && read_only && errno == ENOENT)
-        return 0;
+        return used ? lacking(rf, e) : 0;
     if (rf->fd < 0)
         return err_errno(e, ERR_JOURNAL, "cannot open %s/%s", dir, FILE_NAME);
-    int r = read_file(rf, dirfd, read_only, catalog, e);
+    int r = read_file(rf, dirfd, read_only, used, catalog, e);
     atomic_store(&rf->kept, catalog_count(catalog));
     if (r != 0)
         relations_close(rf);

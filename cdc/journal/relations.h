@@ -19,8 +19,9 @@ struct relations_file {
 };
 
 // Reads all versions into `catalog`, in order. A torn last record is cut (never used: see above),
-// unless read_only, where it is ignored. read_only without a file: an empty catalog.
-int relations_open(struct relations_file *rf, int dirfd, const char *dir, bool read_only,
+// unless read_only, where it is ignored. read_only without a file: an empty catalog. used: batches
+// are kept, whose versions must be here; a file that was not even begun is refused.
+int relations_open(struct relations_file *rf, int dirfd, const char *dir, bool read_only, bool used,
                    struct catalog *catalog, struct err *e) MUST_CHECK;
 void relations_close(struct relations_file *rf);
 // Appends what the catalog has and the file has not. Durable when it returns. A full disk is
