@@ -86,6 +86,15 @@ static void close_to_others(struct journal *j)
                  j->dir);
 }
 
+// Its name is as precious as what is in it, and is not synced with that on every file system. Not
+// fatal: the directory above may be one that we cannot read.
+static void sync_name(const struct journal *j)
+{
+    AUTO_CLOSE int fd = openat(j->dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0)
+        log_debug("the directory above the journal's is not synced", "dir=%s", j->dir);
+}
+
 int directory_open(struct journal *j, struct err *e)
 {
     if (!j->o.read_only && mkdir(j->dir, 0700) != 0 && errno != EEXIST)
@@ -95,6 +104,8 @@ int directory_open(struct journal *j, struct err *e)
         return err_errno(e, ERR_JOURNAL, "cannot open journal directory %s", j->dir);
     if (j->o.read_only)
         return 0;
+    if (faccessat(j->dirfd, IDENTITY_FILE, F_OK, 0) != 0) // it is new
+        sync_name(j);
     if (refuse_foreign(j, e) != 0 || take_lock(j, e) != 0)
         return -1;
     close_to_others(j);
