@@ -203,6 +203,8 @@ int journal_side_replace(struct journal *j, const char *name, struct slice bytes
 // failure nothing was added.
 int journal_side_append(struct journal *j, const char *name, struct slice bytes,
                         struct err *e) MUST_CHECK;
+// What was appended is durable when it returns.
+int journal_side_sync(struct journal *j, const char *name, struct err *e) MUST_CHECK;
 
 // ---- looking in (rowcast journal list | verify | dump) ----
 

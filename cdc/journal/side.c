@@ -47,6 +47,16 @@ int journal_side_replace(struct journal *j, const char *name, struct slice bytes
     return 0;
 }
 
+int journal_side_sync(struct journal *j, const char *name, struct err *e)
+{
+    if (!j->o.sync)
+        return 0;
+    AUTO_CLOSE int fd = openat(j->dirfd, name, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || file_ops.fdatasync(fd) != 0)
+        return err_errno(e, ERR_JOURNAL, "cannot sync %s/%s", j->dir, name);
+    return 0;
+}
+
 int journal_side_append(struct journal *j, const char *name, struct slice bytes, struct err *e)
 {
     AUTO_CLOSE int fd = openat(j->dirfd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);

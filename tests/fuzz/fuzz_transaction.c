@@ -111,6 +111,11 @@ int journal_side_replace(struct journal *j, const char *name, struct slice bytes
     (void)j, (void)name, (void)bytes, (void)e;
     return 0;
 }
+int journal_side_sync(struct journal *j, const char *name, struct err *e)
+{
+    (void)j, (void)name, (void)e;
+    return 0;
+}
 int journal_side_append(struct journal *j, const char *name, struct slice bytes, struct err *e)
 {
     (void)j, (void)name, (void)bytes, (void)e;

@@ -62,12 +62,17 @@ void emitter_passed(struct emitter *m, lsn_t passed)
     append(m);
 }
 
+struct position emitter_next(const struct emitter *m)
+{
+    return position_aside(journal_last(m->journal));
+}
+
 struct position emitter_mark(struct emitter *m, enum snapshot_step step, const char *table,
                              uint64_t rows, const char *reason)
 {
     CHECK(!m->open);
     batch_add_snapshot_mark(m->builder,
-                            &(struct snapshot_mark){.at = position_aside(journal_last(m->journal)),
+                            &(struct snapshot_mark){.at = emitter_next(m),
                                                     .step = step,
                                                     .table = slice_of(table),
                                                     .reason = slice_of(reason ? reason : ""),
@@ -85,7 +90,7 @@ void emitter_row(struct emitter *m, const struct change *c)
 {
     CHECK(c->op == OP_READ && c->unchanged.n == 0);
     if (!m->open) {
-        struct position at = position_aside(journal_last(m->journal));
+        struct position at = emitter_next(m);
         batch_add_begin(m->builder, &(struct begin){.lsn = at.lsn,
                                                     .commit_time_us = clock_wall_us(),
                                                     .read = true,

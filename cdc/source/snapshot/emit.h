@@ -17,6 +17,8 @@ void emitter_passed(struct emitter *m, lsn_t passed);
 // Whether something may be appended now. Not while a transaction that was cut has to come again: a
 // reader inside it would take rows put before it for old ones.
 bool emitter_ready(const struct emitter *m);
+// Where the next mark will stand.
+struct position emitter_next(const struct emitter *m);
 // All return the position of what was appended last. rows: END; reason: or NULL.
 struct position emitter_mark(struct emitter *m, enum snapshot_step step, const char *table,
                              uint64_t rows, const char *reason);

@@ -180,10 +180,11 @@ void job_mark(struct job *j)
     if (j->begun && !j->restart)
         return;
     enum snapshot_step step = j->begun ? SNAPSHOT_RESTART : SNAPSHOT_BEGIN;
-    struct position at = emitter_mark(h->emitter, step, j->table, 0, j->begun ? j->reason : j->why);
+    struct position at = emitter_next(h->emitter);
     const struct relation *r = catalog_latest(h->catalog, j->table);
     j->shape = j->relation ? j->relation->id : r ? r->id : 0;
     j->state = state_begin(h->state, j->table, j->shape, at);
+    (void)emitter_mark(h->emitter, step, j->table, 0, j->begun ? j->reason : j->why);
     j->begun = true;
     j->restart = j->exhausted = false;
     j->rows = 0;

@@ -358,6 +358,20 @@ static bool same_boot(const struct state *s, const struct state_line *l)
            (s->boot[0] && l->to.n == strlen(s->boot) && memcmp(l->to.p, s->boot, l->to.n) == 0);
 }
 
+// It is replaced as a whole, and lines are only added to it: no crash takes the head.
+static int check_head(struct slice text, struct err *e)
+{
+    AUTO_BUF struct buf scratch = {0};
+    struct state_line l;
+    if (state_line_next(&text, &scratch, &l) && l.kind == 'I')
+        return 0;
+    return err_set(e, ERR_JOURNAL,
+                   "the file %s in the journal's directory is damaged: which existing rows were "
+                   "read is not known; restore it from a backup; or remove it, and have those rows "
+                   "read again with rowcast snapshot",
+                   STATE_FILE);
+}
+
 static void load(struct state *s, struct slice text)
 {
     struct position last = journal_last(s->journal);
@@ -382,16 +396,18 @@ static void load(struct state *s, struct slice text)
         t->lost = t->kept == STATE_BEGUN && !boot;
     }
     if (dropped)
-        log_info("of the snapshot's record some lines are ahead of the journal: those rows are "
-                 "read again",
-                 "lines=%zu", dropped);
+        log_info(
+            "of the snapshot's record some lines are ahead of the journal, or not whole: those "
+            "rows are read again",
+            "lines=%zu", dropped);
 }
 
 int state_open(struct journal *j, struct state **ret_s, struct err *e)
 {
     AUTO_BUF struct buf text = {0};
     bool found = false;
-    if (journal_side_read(j, STATE_FILE, &text, &found, e) != 0)
+    if (journal_side_read(j, STATE_FILE, &text, &found, e) != 0 ||
+        (found && check_head(buf_slice(&text), e) != 0))
         return -1;
     struct state *s = xcalloc(1, sizeof *s);
     s->journal = j;
@@ -458,6 +474,7 @@ void state_known(struct state *s, const char *table)
 struct state_table *state_begin(struct state *s, const char *table, uint32_t shape,
                                 struct position at)
 {
+    struct err e;
     struct state_table *t = make(s, slice_of(table));
     t->step = STATE_BEGUN;
     t->lost = false;
@@ -465,6 +482,9 @@ struct state_table *state_begin(struct state *s, const char *table, uint32_t sha
     t->round++;
     add(s, &(struct state_line){
                .kind = 'B', .at = at, .round = t->round, .part = shape, .table = slice_of(table)});
+    if (s->unwritten.n == 0 && journal_side_sync(s->journal, STATE_FILE, &e) != 0)
+        log_warn("that a snapshot begins may be forgotten in a power cut", "cause=%s",
+                 log_quote(e.text));
     return t;
 }
 

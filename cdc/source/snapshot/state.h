@@ -3,9 +3,11 @@
 // position of what it vouches for, and counts only if the journal has that position when it is
 // read again: what the journal lost is read again, what it kept is not.
 //
-// Lines are not synced. A killed process leaves them to the kernel; after a power cut (another boot
-// id) tables that were being read begin again, for rows that they still had to ask for by key may
-// be forgotten.
+// That a table begins is synced before the mark is seen: who reads it waits for the end, and a table
+// that nothing else would have read, or read again, must not be forgotten. Other lines are not
+// synced. A killed process leaves them to the kernel; after a power cut (another boot id) tables
+// that were being read begin again, for rows that they still had to ask for by key may be forgotten.
+// An end that is lost has its table begin again, too.
 #pragma once
 
 #include "journal/journal.h"
@@ -54,7 +56,7 @@ struct state_table {
 
 struct state;
 
-// Loads what the journal vouches for. ERR_JOURNAL: the file cannot be read.
+// Loads what the journal vouches for. ERR_JOURNAL: the file cannot be read, or is damaged.
 int state_open(struct journal *j, struct state **ret_s, struct err *e) MUST_CHECK;
 // clean: everything is said and the journal is about to be closed; the next one goes on, also after
 // a reboot.
@@ -70,7 +72,8 @@ struct state_table *state_find(struct state *s, const char *table);         // N
 struct state_table *state_each(struct state *s, struct state_table *after); // NULL: the first
 
 void state_known(struct state *s, const char *table);
-// A begin or restart mark was emitted there; shape: the relation version, 0: not known.
+// A begin or restart mark is emitted there next; shape: the relation version, 0: not known. Durable
+// when it returns, if the disk has room.
 struct state_table *state_begin(struct state *s, const char *table, uint32_t shape,
                                 struct position at);
 // Rows of a part, up to this position: a range of places, or of keys (all of them: to is empty).
