@@ -18,9 +18,10 @@
 
 static bool may_be_ours(const char *name)
 {
-    static const char *const names[] = {".",       "..",      "lost+found", "lock",
-                                        "cut",     "cut.new", "relations",  "identity.new",
-                                        HINT_FILE, "control", "told",       "spool"};
+    static const char *const names[] = {".",        "..",          "lost+found", "lock",
+                                        "cut",      "cut.new",     "relations",  "identity.new",
+                                        HINT_FILE,  "control",     "told",       "spool",
+                                        "snapshot", "snapshot.new"};
     struct position first;
     uint64_t id;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
