@@ -318,9 +318,9 @@ const struct option_info options[] = {
     {"Source", "on-gap", "stop|mark", OPTION_ENUM, KAFKA_COMMANDS, FIELD(on_gap),
      .fallback = "stop", .choices = on_gaps,
      .help = "Where continuity is lost (slot lost, invalidated, consumed by somebody else; server "
-             "restored, promoted without the slot, or another one): stop ends the process with a "
-             "status of its own; mark tells the gap in the stream and goes on, with a new slot "
-             "where it must."},
+             "restored, or promoted without the slot): stop ends the process with a status of its "
+             "own; mark tells the gap in the stream and goes on, with a new slot where it must. "
+             "Another server, or a database made anew, is always refused."},
     {"Source", "standby", "on|off", OPTION_BOOLEAN, COMMAND_RUN, FIELD(standby), .fallback = "off",
      .help = "Wait for a journal that another rowcast has (a shared volume), and take over when it "
              "ends, instead of refusing. A slot that another one reads is waited for in any "

@@ -84,11 +84,8 @@ static void next_generation(const struct journal *j, const struct journal_identi
         memmove(l.past, l.past + 1, --l.n * sizeof l.past[0]);
     l.past[l.n++] = (struct generation){j->id.stream_id, j->appended, to, over};
     reason_copy(l.reason, reason);
-    if (over) {
-        l.system_id = id->system_id;
-        l.database_oid = id->database_oid;
-        l.dropping = true;
-    } else {
+    l.dropping = over;
+    if (!over) {
         struct timelines before = j->id.before;
         timelines_merge(&before, &id->before);
         ret_id->before = before;

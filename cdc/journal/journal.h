@@ -73,8 +73,8 @@ int journal_gap(struct journal *j, lsn_t to, const char *reason, struct err *e) 
 // (its generation and stream id are not looked at). Cursors from before the gap go on, and meet it.
 int journal_break(struct journal *j, const struct journal_identity *id, lsn_t to,
                   const char *reason, struct err *e) MUST_CHECK;
-// The same where what the journal holds is not in the source's history (a restored backup, another
-// system), so that positions may go back: its contents are removed, and open readers end with
+// The same where what the journal holds is not in the source's history (a restored backup), so that
+// positions may go back: its contents are removed, and open readers end with
 // READ_OTHER_STREAM. The gap is the new contents' first entry.
 int journal_start_over(struct journal *j, const struct journal_identity *id, lsn_t to,
                        const char *reason, struct err *e) MUST_CHECK;

@@ -67,13 +67,15 @@ static enum history_verdict judge_system(const struct history *h, const struct j
                 h->database_oid, h->system_id);
         return HISTORY_DIFFERS;
     }
-    err_set(
-        why, ERR_OTHER_SYSTEM,
-        "server: database %s (oid %u) on system %" PRIu64
-        " is another one than the journal's (oid %u on system %" PRIu64
-        "); remedy: connect to the right server; or, after pg_upgrade, rowcast adopt; or " GO_ON,
-        h->database, h->database_oid, h->system_id, id->database_oid, id->system_id);
-    return HISTORY_BROKEN;
+    // Not to be marked as a gap: a wrong host would cost the journal.
+    err_set(why, ERR_OTHER_SYSTEM,
+            "server: database %s (oid %u) on system %" PRIu64
+            " is another one than the journal's (oid %u on system %" PRIu64
+            "); remedy: connect to the right server; or, if this one continues the journal's "
+            "history, as after pg_upgrade, rowcast adopt; or start with a new journal directory "
+            "(--on-gap mark does not give this one up)",
+            h->database, h->database_oid, h->system_id, id->database_oid, id->system_id);
+    return HISTORY_DIFFERS;
 }
 
 // Where the ancestor was left; 0: it is none.

@@ -31,9 +31,9 @@ def read_some(pg, make_rowcast):
     return rc, end["cursor"]
 
 
-def stops(make_rowcast, pg, journal, code, name):
-    """on-gap stop: the named error with its status, and the journal as it was."""
-    rc = started(make_rowcast, pg, journal=journal).start(ready=False)
+def stops(make_rowcast, pg, journal, code, name, on_gap="stop"):
+    """The named error with its status, and the journal as it was."""
+    rc = started(make_rowcast, pg, "--on-gap", on_gap, journal=journal).start(ready=False)
     assert rc.wait_exit() == code, rc.process.log_tail()
     assert rc.log_contains(f"class={name} exit={code} .*remedy: ")
 
@@ -188,23 +188,41 @@ def test_recovered_to_a_point_in_time(pg, make_rowcast):
 
 
 def test_another_system(pg, make_postgres, make_rowcast):
+    """A wrong host, or a database made anew, costs nothing, whatever is done with gaps."""
     other = make_postgres(15, own_system=True)
     rc, cursor = read_some(pg, make_rowcast)
     other.sql(TABLES)
-    stops(make_rowcast, other, rc.journal, OTHER, "other_system")
     other.sql("create database third")
     other.sql(TABLES, db="third")
-    rc = make_rowcast("--publication", "p", "--on-gap", "mark", source=other.conninfo("third"),
-                      journal=rc.journal).start(ready=False)
-    assert rc.wait_exit() == 6, "another database is a mistake, never a gap"
-    rc = started(make_rowcast, other, "--on-gap", "mark", journal=rc.journal).start()
-    assert starts_over(rc, other, cursor, "other_system", [2, 3]) == [2, 3]
+    for on_gap in ("stop", "mark"):
+        stops(make_rowcast, other, rc.journal, OTHER, "other_system", on_gap)
+        third = make_rowcast("--publication", "p", "--on-gap", on_gap,
+                             source=other.conninfo("third"), journal=rc.journal)
+        assert third.start(ready=False).wait_exit() == 6, "another database's name"
+    assert other.slot("rowcast") is None
+    pg.sql("insert into t values (2)")
+    rc.start()
+    with rc.stream(start=cursor) as s:
+        assert s.changes(1)[0]["row"] == {"id": 2}
+    assert rc.stop() == 0
+    drop_slot(pg)
+    with pg.connect("template1") as c:
+        c.execute("drop database postgres with (force)")
+        c.execute("create database postgres")
+    pg.sql(TABLES)
+    stops(make_rowcast, pg, rc.journal, OTHER, "other_system", "mark")
 
 
 def test_kafka_and_existing_rows_behind_a_gap(make_postgres, kafka, make_rowcast):
     """Kafka is told of each gap and gets all that comes after; with --snapshot when_needed the
-    existing rows follow. First positions go on (a dropped slot), then back (another system)."""
-    pg, other = make_postgres(15), make_postgres(15, own_system=True)
+    existing rows follow. First positions go on (a dropped slot), then back (an older copy)."""
+    pg = make_postgres(15)
+    pg.sql(TABLES)
+    with running(pg.copy()) as older:
+        behind_gaps(pg, older, kafka, make_rowcast)
+
+
+def behind_gaps(pg, older, kafka, make_rowcast):
     arguments = ("--on-gap", "mark", "--snapshot", "when_needed", "--topic-prefix", "broken",
                  "--kafka-format", "json", "--kafka-partitions", "1")
 
@@ -222,7 +240,6 @@ def test_kafka_and_existing_rows_behind_a_gap(make_postgres, kafka, make_rowcast
             return True
         wait_for(done, 60, "Kafka's records", ignore=(AssertionError,), every=0.3)
 
-    pg.sql(TABLES)
     rc = started(make_rowcast, pg, *arguments, kafka=kafka.bootstrap).start()
     rc.wait_log("existing rows of a table are read")
     pg.sql("insert into t values (1)")
@@ -233,16 +250,17 @@ def test_kafka_and_existing_rows_behind_a_gap(make_postgres, kafka, make_rowcast
     since = rc.process.log_size()
     rc.start()
     rc.wait_log("existing rows of a table are read", since=since)
+    pg.sql("select pg_logical_emit_message(false, 'far', repeat('x', 1000000))")
     pg.sql("insert into t values (3)")
     wait_for_records(["slot_lost"], [1, 3], [1, 2])
     assert rc.stop() == 0
-    other.sql(TABLES)
-    other.sql("insert into t values (4)")
-    rc = started(make_rowcast, other, *arguments, kafka=kafka.bootstrap, journal=rc.journal).start()
+    older.start()
+    older.sql("insert into t values (4)")
+    rc = started(make_rowcast, older, *arguments, kafka=kafka.bootstrap, journal=rc.journal).start()
     rc.wait_log("existing rows of a table are read")
-    other.sql("insert into t values (5)")
-    said = ["slot_lost", "Kafka's position is of another server or database", "other_system"]
+    older.sql("insert into t values (5)")
+    said = ["slot_lost", "Kafka's position is of another stream", "server_restored"]
     wait_for_records(said, [1, 3, 5], [1, 2, 4])
     rc.restart(kill=True)
-    other.sql("insert into t values (6)")
+    older.sql("insert into t values (6)")
     wait_for_records(said, [1, 3, 5, 6], [1, 2, 4])

@@ -89,8 +89,7 @@ static int look_at_server(struct adoption *a, struct waiter *w, struct err *e)
     if (a->history.end < a->had)
         return err_set(e, ERR_RESTORED,
                        "server: its WAL ends at " LSN_FMT ", the journal at " LSN_FMT
-                       ": it cannot continue that; remedy: run with --on-gap mark, or start with a "
-                       "new journal directory",
+                       ": it cannot continue that; remedy: start with a new journal directory",
                        LSN_ARG(a->history.end), LSN_ARG(a->had));
     return 0;
 }
@@ -117,8 +116,8 @@ static int look_at_table(struct adoption *a, const struct relation *t, int *ret_
                 continue;
             return err_set(e, ERR_USAGE,
                            "table %s: its column %s has attnum %d there, %d in the journal: this "
-                           "is no upgraded server, but a dump restored; remedy: run with --on-gap "
-                           "mark, or start with a new journal directory",
+                           "is no upgraded server, but a dump restored; remedy: start with a new "
+                           "journal directory",
                            t->table, c->name, attnum, c->attnum);
         }
     }

@@ -3,11 +3,11 @@
 // position of what it vouches for, and counts only if the journal has that position when it is
 // read again: what the journal lost is read again, what it kept is not.
 //
-// That a table begins is synced before the mark is seen: who reads it waits for the end, and a table
-// that nothing else would have read, or read again, must not be forgotten. Other lines are not
-// synced. A killed process leaves them to the kernel; after a power cut (another boot id) tables
-// that were being read begin again, for rows that they still had to ask for by key may be forgotten.
-// An end that is lost has its table begin again, too.
+// That a table begins is synced before the mark is seen: who reads it waits for the end, and a
+// table that nothing else would have read, or read again, must not be forgotten. Other lines are
+// not synced. A killed process leaves them to the kernel; after a power cut (another boot id)
+// tables that were being read begin again, for rows that they still had to ask for by key may be
+// forgotten. An end that is lost has its table begin again, too.
 #pragma once
 
 #include "journal/journal.h"
