@@ -39,7 +39,7 @@ static char *make_question(const char *slot)
 
 static int64_t number(const PGresult *r, int column)
 {
-    return strtoll(result_text(r, 0, column), NULL, 10);
+    return result_i64(r, 0, column, INT64_MAX);
 }
 
 static struct slot_figures read_figures(const PGresult *r)
@@ -55,7 +55,7 @@ static struct slot_figures read_figures(const PGresult *r)
         .waiting = result_bool(r, 0, 7),
         .synchronous = result_bool(r, 0, 8),
         .transaction = {.age = number(r, 9), .seconds = number(r, 10), .pid = (int)number(r, 11)},
-        .idle_timeout_us = number(r, 18) * 1000000,
+        .idle_timeout_us = result_i64(r, 0, 18, INT32_MAX) * 1000000, // a GUC's most
         .other = {.bytes = number(r, 15), .active = result_bool(r, 0, 16)},
     };
     snprintf(f.transaction.name, sizeof f.transaction.name, "%s", result_text(r, 0, 12));

@@ -90,7 +90,7 @@ static int check_server(struct preflight *p, struct err *e)
                "use a UTF8 database");
     else
         report(p, FINDING_OK, ERR_NONE, "encoding", result_text(r, 0, 3), "");
-    p->sender_timeout_us = strtoll(result_text(r, 0, 4), NULL, 10) * 1000;
+    p->sender_timeout_us = result_i64(r, 0, 4, INT32_MAX) * 1000; // milliseconds, a GUC's most
     if (result_u32(r, 0, 5) == 0)
         report(p, FINDING_FAIL, ERR_SOURCE, "max_wal_senders", "is 0",
                "ALTER SYSTEM SET max_wal_senders = 10; then restart the server");

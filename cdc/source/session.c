@@ -194,6 +194,9 @@ static int slot_taken(struct session *s, lsn_t *start, struct err *e)
     if (lookup_connect(l, e) != 0 ||
         slot_read(lookup_connection(l), s->o->source->slot, &s->preflight.slot, e) != 0)
         return -1;
+    if (s->preflight.slot.confirmed == 0)
+        return err_set(e, ERR_RETRY, "slot %s: it streams, but the server does not say from where",
+                       s->o->source->slot);
     *start = u64_max(*start, s->preflight.slot.confirmed);
     bool fresh = s->verdict == HISTORY_NEW;
     if (s->verdict == HISTORY_GOES_ON && compare(s, e) != 0)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lib.hostile import Hostile, begin, error, insert, message, relation, wal
+from lib.hostile import INSTEAD, Hostile, begin, error, insert, message, relation, row, wal
 from lib.wait import wait_for
 
 DATA = 5
@@ -136,6 +136,30 @@ def test_answers_that_have_nothing(pg, hostile, make_rowcast):
         assert rc.alive() and rc.stop(5) == 0 or rc.wait_exit() > 0, request
         hostile.spoil = None
     make_rowcast(source=source(pg, hostile)).start()
+
+
+@pytest.mark.sanitize
+def test_answers_with_numbers_that_cannot_be(pg, hostile, make_rowcast):
+    """A slot that streams and stands nowhere, a slot's figures beyond all bounds; then an honest
+    server."""
+    most = b"9223372036854775807"
+    slot = row(b"t", b"pgoutput", b"postgres", b"f", b"f", b"f", b"f", b"0/1", None, b"", b"", b"0",
+               b"f")
+    figures = row(b"FFFFFFFF/FFFFFFFF", b"0/1", b"0/0", most, most, most, b"f", b"t", b"f", most,
+                  most, most, b"", b"", b"", most, b"f", b"", most)
+    rc = make_rowcast(source=source(pg, hostile))
+    for request, answer, said in (
+            (b"select slot_type = 'logical', plugin", slot, "retrying.*does not say from where"),
+            (b"wal_status', '') = 'lost'", figures, "the server is paying for the slot")):
+        def spoil(sock, answer=answer):
+            sock.sendall(answer)
+            return INSTEAD
+        hostile.stage, hostile.request, hostile.spoil = "query", request, spoil
+        rc.start(ready=False)
+        rc.wait_log(f"level=warn.*{said}")
+        hostile.spoil = None
+        rc.wait_ready()
+        assert rc.stop(5) == 0
 
 
 def test_notices_do_not_hold_up_the_stream(pg, hostile, make_rowcast):

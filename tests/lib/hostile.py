@@ -5,12 +5,16 @@ import struct
 import threading
 
 
+INSTEAD = object()
+
+
 class Hostile:
     """Passes everything on between clients and the server at `port`, until a client comes to a
     stage: "accept" (connected), "startup" (its first packet read), "ready" (logged in), "query"
     (`request` received, but not passed on) or "stream" (streaming). Then spoil(socket) may send
-    anything to the client. What it returns decides: True, go on passing; else the connection is
-    closed. spoil None: it is honest. `spoilt` counts."""
+    anything to the client. What it returns decides: True, go on passing; INSTEAD, the same, but the
+    query is not passed on; else the connection is closed. spoil None: it is honest. `spoilt`
+    counts."""
 
     def __init__(self, port):
         self._target = port
@@ -37,7 +41,7 @@ class Hostile:
         if stage != self.stage or not self.spoil:
             return True
         self.spoilt += 1
-        return bool(self.spoil(client))
+        return self.spoil(client)
 
     def _serve(self, client):
         server = socket.create_connection(("127.0.0.1", self._target))
@@ -61,7 +65,10 @@ class Hostile:
                 data = client.recv(65536)
                 if not data:
                     break
-                if self.request in data and not self._at("query", client):
+                verdict = self.request not in data or self._at("query", client)
+                if verdict is INSTEAD:
+                    continue
+                if not verdict:
                     break
                 server.sendall(data)
         except OSError:
@@ -109,6 +116,16 @@ def message(kind, body=b"", length=None):
 
 def error(text, state=b"XX000", kind=b"E"):
     return message(kind, b"SERROR\0VERROR\0C" + state + b"\0M" + text + b"\0\0")
+
+
+def row(*values):
+    """The answer to a query: one row of texts (None: NULL)."""
+    columns = b"".join(b"c\0" + struct.pack("!IHIhih", 0, 0, 25, -1, -1, 0) for _ in values)
+    fields = b"".join(struct.pack("!i", -1) if v is None else struct.pack("!i", len(v)) + v
+                      for v in values)
+    count = struct.pack("!H", len(values))
+    return (message(b"T", count + columns) + message(b"D", count + fields)
+            + message(b"C", b"SELECT 1\0") + message(b"Z", b"I"))
 
 
 def wal(payload, lsn=1):

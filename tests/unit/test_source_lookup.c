@@ -209,6 +209,29 @@ static void a_server_that_stops_is_told_apart(void **state)
     assert_int_equal(lookup_end(f->l), LOOKUP_REFUSED);
 }
 
+// A server's number is bounded before it is reckoned with.
+static void numbers_have_a_bound(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t number;
+    } said[] = {{"", 0},
+                {"-1", -1},
+                {"60000", 60000},
+                {"9223372036854775807", 100000},
+                {"99999999999999999999", 100000},
+                {"-9223372036854775808", -100000}};
+    PGresAttDesc column = {.name = (char *)"n", .typid = 20, .typlen = 8};
+    PGresult *r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_true(PQsetResultAttrs(r, 1, &column));
+    for (int i = 0; i < (int)ARRAY_LEN(said); i++) {
+        assert_true(PQsetvalue(r, i, 0, (char *)said[i].text, (int)strlen(said[i].text)));
+        assert_int_equal(result_i64(r, i, 0, 100000), said[i].number);
+    }
+    PQclear(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +239,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_server_that_goes_is_let_go, setup, teardown),
         cmocka_unit_test_setup_teardown(an_answer_comes_over_a_new_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(a_server_that_stops_is_told_apart, setup, teardown),
+        cmocka_unit_test(numbers_have_a_bound),
     };
     return cmocka_run_group_tests_name("source_lookup", tests, NULL, NULL);
 }

@@ -426,3 +426,9 @@ uint32_t result_u32(const PGresult *r, int row, int column)
 {
     return (uint32_t)strtoul(result_text(r, row, column), NULL, 10);
 }
+
+int64_t result_i64(const PGresult *r, int row, int column, int64_t most)
+{
+    int64_t v = strtoll(result_text(r, row, column), NULL, 10);
+    return v > most ? most : v < -most ? -most : v;
+}

@@ -61,3 +61,6 @@ const char *result_text(const PGresult *r, int row, int column);
 bool result_bool(const PGresult *r, int row, int column);
 lsn_t result_lsn(const PGresult *r, int row, int column);
 uint32_t result_u32(const PGresult *r, int row, int column);
+// A number, at most `most` on either side of 0: what follows may be reckoned without an overflow,
+// whatever the server says.
+int64_t result_i64(const PGresult *r, int row, int column, int64_t most);
