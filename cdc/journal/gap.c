@@ -45,16 +45,25 @@ static void pass_cut(struct journal *j, lsn_t to)
         journal_cut_done(j);
 }
 
+// Where it ends is the server's word, or the operator's.
+static int gap_possible(struct journal *j, lsn_t to, struct err *e)
+{
+    lsn_t from = journal_appended(j);
+    if (to > from)
+        return 0;
+    return err_set(e, ERR_USAGE,
+                   "journal %s: a gap up to " LSN_FMT " would end before what it has: " LSN_FMT,
+                   j->dir, LSN_ARG(to), LSN_ARG(from));
+}
+
 int journal_gap(struct journal *j, lsn_t to, const char *reason, struct err *e)
 {
     char text[GAP_REASON_MAX];
     lsn_t from = journal_appended(j);
     struct lineage *l = &j->lineage;
     reason_copy(text, reason);
-    if (to <= from)
-        return err_set(e, ERR_USAGE,
-                       "journal %s: a gap up to " LSN_FMT " would end before what it has: " LSN_FMT,
-                       j->dir, LSN_ARG(to), LSN_ARG(from));
+    if (gap_possible(j, to, e) != 0)
+        return -1;
     // Of the old contents nothing was left to measure by.
     bool over = l->n > 0 && l->past[l->n - 1].over && from == 0;
     pass_cut(j, to);
@@ -106,7 +115,8 @@ int journal_break(struct journal *j, const struct journal_identity *id, lsn_t to
 {
     struct journal_identity next;
     struct lineage l;
-    CHECK(to > journal_appended(j));
+    if (gap_possible(j, to, e) != 0)
+        return -1;
     next_generation(j, id, to, reason, false, &next, &l);
     if (identity_set(j, &next, &l, e) != 0)
         return -1;

@@ -71,6 +71,7 @@ int journal_claim(struct journal *j, const struct journal_identity *id, struct e
 int journal_gap(struct journal *j, lsn_t to, const char *reason, struct err *e) MUST_CHECK;
 // The same where it is the source whose history was broken: a new generation begins, as `id` says
 // (its generation and stream id are not looked at). Cursors from before the gap go on, and meet it.
+// ERR_USAGE, and nothing done: as above.
 int journal_break(struct journal *j, const struct journal_identity *id, lsn_t to,
                   const char *reason, struct err *e) MUST_CHECK;
 // The same where what the journal holds is not in the source's history (a restored backup), so that

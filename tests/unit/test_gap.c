@@ -91,6 +91,10 @@ static void a_break_begins_a_generation(void **state)
     struct journal_identity id = identity(f);
     struct cursor before = journal_latest(f->j), c = before;
     uint32_t version = journal_identity_version(f->j);
+    // A slot that a server made somewhere behind us.
+    assert_int_equal(journal_break(f->j, &id, 0x1010, "slot lost", &e), -1);
+    assert_int_equal(e.class, ERR_USAGE);
+    assert_int_equal(journal_identity_version(f->j), version);
     assert_int_equal(journal_break(f->j, &id, 0x3000, "slot lost", &e), 0);
     assert_true(version != journal_identity_version(f->j));
     wait_written(f);              // nobody sees it before
