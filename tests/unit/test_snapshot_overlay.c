@@ -152,6 +152,21 @@ static void changes_are_laid_over(void **state)
 }
 
 // Rows are found again after the table of keys has grown.
+// A server may be built with more columns an index than 32, or lie.
+static void a_key_of_many_columns(void **state)
+{
+    (void)state;
+    struct column columns[COLUMNS_MAX];
+    struct relation r = {.column_count = COLUMNS_MAX, .columns = columns};
+    for (uint32_t i = 0; i < COLUMNS_MAX; i++)
+        columns[i] = (struct column){.number = COLUMNS_MAX - i, .key = true};
+    struct identity id;
+    identity_init(&id, &r);
+    assert_int_equal(id.n, COLUMNS_MAX);
+    for (uint32_t i = 0; i < id.n; i++)
+        assert_int_equal(id.numbers[i], i + 1);
+}
+
 static void many_rows_move(void **state)
 {
     (void)state;
@@ -359,6 +374,7 @@ int main(void)
         cmocka_unit_test(a_view_sees_what_was_over),
         cmocka_unit_test(xids_wrap_around),
         cmocka_unit_test(changes_are_laid_over),
+        cmocka_unit_test(a_key_of_many_columns),
         cmocka_unit_test(many_rows_move),
         cmocka_unit_test(exact_values_are_part_of_the_key),
         cmocka_unit_test(the_log_gives_what_a_view_misses),

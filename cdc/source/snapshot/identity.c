@@ -17,10 +17,8 @@ void identity_init(struct identity *id, const struct relation *r)
 {
     *id = (struct identity){.relation = r};
     for (uint16_t i = 0; i < r->column_count; i++) {
-        if (!r->columns[i].key)
-            continue;
-        CHECK(id->n < IDENTITY_COLUMNS_MAX);
-        id->numbers[id->n++] = r->columns[i].number;
+        if (r->columns[i].key)
+            id->numbers[id->n++] = r->columns[i].number;
     }
     qsort(id->numbers, id->n, sizeof id->numbers[0], by_number);
 }

@@ -4,12 +4,10 @@
 
 #include "proto/batch.h"
 
-#define IDENTITY_COLUMNS_MAX 32 // PostgreSQL's limit of an index
-
 struct identity { // of a relation version: which columns make up the key
     const struct relation *relation;
     uint32_t n;
-    uint32_t numbers[IDENTITY_COLUMNS_MAX]; // ascending
+    uint32_t numbers[COLUMNS_MAX]; // ascending; an index has 32 at most, as PostgreSQL is built
 };
 
 struct row_key {
