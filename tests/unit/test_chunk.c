@@ -11,6 +11,7 @@
 #include "source/snapshot/chunk_key.h"
 #include "source/snapshot/chunk_line.h"
 #include "source/snapshot/chunk_plan.h"
+#include "source/snapshot/chunk_read.h"
 #include "source/snapshot/chunk_shape.h"
 #include "source/snapshot/chunk_sql.h"
 
@@ -218,6 +219,25 @@ static void bounds(void **state)
     assert_false(chunk_key_valid(buf_slice(&b), 1));
     chunk_key_put(&b, "c", 1);
     assert_false(chunk_key_valid(buf_slice(&b), 1));
+    buf_clear(&b);
+    for (size_t n = 1; n <= COLUMNS_MAX + 1; n++) {
+        chunk_key_put(&b, "1", 1);
+        assert_int_equal(chunk_key_valid(buf_slice(&b), n), n <= COLUMNS_MAX);
+    }
+}
+
+// The key of now may be another one than the relation version's: the stream comes to that yet.
+static void a_list_by_another_key(void **state)
+{
+    (void)state;
+    static struct chunk_key keys[] = {{.column = (char *)"id"}, {.column = (char *)"other"}};
+    static struct chunk_part part = {.table = (char *)"public.t", .keys = keys, .key_count = 2};
+    struct chunk c = {
+        .order = {.kind = CHUNK_LIST, .part = &part, .relation = &RELATION, .key_n = 1}};
+    struct chunk_read r = {0};
+    assert_int_equal(chunk_read_run(&r, &c), CHUNK_READ_DONE);
+    assert_int_equal(c.status, CHUNK_SHAPE);
+    chunk_read_fini(&r);
 }
 
 // ---- shapes ----
@@ -428,6 +448,7 @@ int main(void)
         cmocka_unit_test(snapshots_that_are_none),
         cmocka_unit_test(listed_keys),
         cmocka_unit_test(bounds),
+        cmocka_unit_test(a_list_by_another_key),
         cmocka_unit_test(shapes),
         cmocka_unit_test(shapes_under_full),
         cmocka_unit_test(how_a_part_is_read),

@@ -30,7 +30,7 @@ bool chunk_key_valid(struct slice bound, size_t columns)
         if (text.n && memchr(text.p, 0, text.n)) // the statement would end there
             return false;
     }
-    return reader_done(&in) && n == columns;
+    return reader_done(&in) && n == columns && n <= COLUMNS_MAX;
 }
 
 // ---- from a change ----

@@ -9,5 +9,6 @@
 void chunk_key_put(struct buf *out, const void *text, size_t n);
 // The next one; false at the end. A bound may come from a file: one that is damaged is refused.
 bool chunk_key_next(struct reader *in, struct slice *ret_text);
-// Whether a bound has so many texts.
+// Whether a bound has so many texts, of which none is longer than it says, has a NUL, or is one too
+// many for a table.
 bool chunk_key_valid(struct slice bound, size_t columns);

@@ -312,6 +312,20 @@ static enum chunk_read_result read_results(struct chunk_read *r, struct chunk *c
     }
 }
 
+// A list has the values of the relation version's key, which may not be the table's any more.
+static bool has_keys(const struct chunk_order *o)
+{
+    for (size_t i = 0; i < o->relation->column_count; i++) {
+        const struct column *c = &o->relation->columns[i];
+        bool found = !c->key;
+        for (size_t k = 0; k < o->part->key_count && !found; k++)
+            found = strcmp(o->part->keys[k].column, c->name) == 0;
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
 enum chunk_read_result chunk_read_run(struct chunk_read *r, struct chunk *c)
 {
     int64_t begun = clock_mono_us();
@@ -328,6 +342,8 @@ enum chunk_read_result chunk_read_run(struct chunk_read *r, struct chunk *c)
         if (bound->n && !chunk_key_valid(buf_slice(bound), o->part->key_count))
             return failed(c, CHUNK_STALE);
     }
+    if (o->kind == CHUNK_LIST && !has_keys(o))
+        return failed(c, CHUNK_SHAPE);
     use_relation(r, o->relation);
     chunk_sql_read(&sql, r->source, r->c->version, o, places);
     if (connection_send(r->c, buf_cstr(&sql), &c->err) != 0)
