@@ -94,6 +94,7 @@ void transaction_snapshot(struct transaction *t, lsn_t passed)
 void transaction_progress(struct transaction *t, lsn_t lsn)
 {
     CHECK(!t->open);
+    t->newest_end = u64_max(t->newest_end, lsn); // nothing may begin before it any more
     transaction_passed(t, lsn);
     batch_add_progress(t->builder, lsn);
     transaction_drained(t);

@@ -131,9 +131,32 @@ int transaction_row(struct transaction *t, const struct pgoutput_message *m, siz
     return 0;
 }
 
+static int by_oid(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+// Each event has all the names: one that stands there again and again would make very many of a
+// small message.
+static int check_distinct(const struct pgoutput_truncate *m, struct err *e)
+{
+    AUTO_FREE uint32_t *relids = xmalloc(((size_t)m->n + 1) * sizeof *relids);
+    for (uint32_t i = 0; i < m->n; i++)
+        relids[i] = pgoutput_truncate_relid(m, i);
+    qsort(relids, m->n, sizeof *relids, by_oid);
+    for (uint32_t i = 1; i < m->n; i++) {
+        if (relids[i] == relids[i - 1])
+            return err_set(e, ERR_DATA, "a truncate that names table OID %u twice", relids[i]);
+    }
+    return 0;
+}
+
 int transaction_truncate(struct transaction *t, const struct pgoutput_truncate *m, size_t bytes,
                          struct err *e)
 {
+    if (m->n > 1 && check_distinct(m, e) != 0)
+        return -1;
     buf_clear(&t->scratch);
     if (m->cascade)
         wire_uint(&t->scratch, 1, 1);

@@ -24,7 +24,7 @@ struct transaction {
     struct pgoutput wire;
     lsn_t drop_below; // commits before this are in the journal
     lsn_t newest;     // commit that this connection sent
-    lsn_t newest_end; // where its record ends
+    lsn_t newest_end; // where its record ends, or what is known to have nothing before it
 
     bool open;     // between Begin and Commit
     bool dropped;  // the open one is in the journal already

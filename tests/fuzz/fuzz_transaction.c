@@ -1,6 +1,9 @@
 // Sequences of pgoutput messages (each two bytes of length and its bytes; a length of 65535: the
-// connection is lost and made again) through the transaction: whole and streamed ones, spools in
-// memory and in files, replays, what was cut and comes again. The journal only counts.
+// connection is lost and made again; of 65534: eight bytes of a keepalive's position follow)
+// through the transaction: whole and streamed ones, spools in memory and in files, replays, what
+// was cut and comes again, what the server says it is past. The journal only counts.
+#include "base/log.h"
+#include "base/reader.h"
 #include "source/transaction.h"
 
 #include <sys/stat.h>
@@ -8,7 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define LOST 65535
+#define LOST      65535
+#define KEEPALIVE 65534
 
 struct journal {
     struct catalog *catalog;
@@ -140,6 +144,23 @@ static int handle(struct transaction *t, const uint8_t *p, size_t n)
     return r;
 }
 
+// As the loop of the stream does.
+static int keepalive(struct transaction *t, struct ack *ack, const uint8_t *p, size_t n)
+{
+    static int64_t now;
+    struct err e;
+    struct reader r = reader_of(p, n);
+    lsn_t lsn = reader_be64(&r);
+    if (ack_check(ack, lsn, &e) != 0)
+        return -1;
+    now += PROGRESS_INTERVAL_US;
+    ack_keepalive(ack, lsn, true, transaction_open(t), now);
+    lsn_t progress = ack_progress(ack, transaction_open(t), now);
+    if (progress)
+        transaction_progress(t, progress);
+    return 0;
+}
+
 static void reconnect(struct transaction *t, struct journal *j, struct ack *ack, bool lost)
 {
     if (lost)
@@ -152,6 +173,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
+    log_set_level(LOG_ERROR); // what it says of each would take half of the time
     struct source_options source = {.batch_bytes = 64,
                                     .row_bytes_max = 1 << 20,
                                     .streaming = true,
@@ -169,9 +191,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     reconnect(t, &j, &ack, false);
     data++, size--;
     while (size >= 2) {
-        size_t said = (size_t)data[0] << 8 | data[1], n = said == LOST ? 0 : said;
-        n = size_min(n, size - 2);
-        if (said == LOST || handle(t, data + 2, n) != 0)
+        size_t said = (size_t)data[0] << 8 | data[1];
+        size_t n = size_min(said == LOST ? 0 : said == KEEPALIVE ? 8 : said, size - 2);
+        int r = said == LOST        ? -1
+                : said == KEEPALIVE ? keepalive(t, &ack, data + 2, n)
+                                    : handle(t, data + 2, n);
+        if (r != 0)
             reconnect(t, &j, &ack, true);
         data += 2 + n;
         size -= 2 + n;

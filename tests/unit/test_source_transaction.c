@@ -336,6 +336,41 @@ static void nonsense_is_refused(void **state)
     teardown(f);
 }
 
+// What the server said it was past is in the journal: nothing may begin before it any more.
+static void nothing_begins_before_a_progress(void **state)
+{
+    (void)state;
+    for (lsn_t lsn = 299; lsn <= 300; lsn++) {
+        struct fixture *f = setup(4096, NULL, 0);
+        one_row(f, 100, describe);
+        ack_keepalive(&f->ack, 300, true, false, 0);
+        transaction_progress(f->t, 300);
+        assert_int_equal(last_batch(f)->watermark, 300);
+        put_begin(&f->b, lsn, 700);
+        assert_int_equal(send(f), lsn < 300 ? -1 : 0);
+        teardown(f);
+    }
+}
+
+// A server names each table once. Were it believed, a message could become as many events of its
+// own size as it has names.
+static void a_truncate_names_a_table_once(void **state)
+{
+    (void)state;
+    struct fixture *f = setup(4096, NULL, 0);
+    begin(f, 100);
+    describe(f);
+    for (uint64_t n = 1; n <= 2; n++) {
+        buf_putc(&f->b, 'T');
+        put_be(&f->b, n, 4);
+        buf_putc(&f->b, 0);
+        for (uint64_t i = 0; i < n; i++)
+            put_be(&f->b, RELID, 4);
+        assert_int_equal(send(f), n == 1 ? 0 : -1);
+    }
+    teardown(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +386,8 @@ int main(void)
         cmocka_unit_test(what_does_not_come_again_is_answered),
         cmocka_unit_test(lost_while_comparing),
         cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(nothing_begins_before_a_progress),
+        cmocka_unit_test(a_truncate_names_a_table_once),
     };
     return cmocka_run_group_tests_name("source_transaction", tests, NULL, NULL);
 }
