@@ -283,6 +283,10 @@ bool array_encode_binary(struct buf *out, struct array_scratch *scratch, enum ki
         enum outcome o = PUT;
         if (r.failed)
             return false;
+        if (unlikely(scratch->values.n > binary_text_max(b))) { // so is its text, then
+            *ret_broken = false;
+            return false;
+        }
         if (null)
             put_null(&s);
         else

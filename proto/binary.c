@@ -299,15 +299,15 @@ bool binary_put(struct decoding *d, const struct type *t, struct slice bytes)
         return false;
     struct reader r = reader_of(bytes.p, bytes.n);
     d->depth++;
-    bool ok = forms[t->form](d, t, &r) && reader_done(&r);
+    bool ok = forms[t->form](d, t, &r) && reader_done(&r) && d->out->n <= d->end;
     d->depth--;
     return ok;
 }
 
 bool binary_text(const struct binary *b, const struct type *t, struct slice bytes, struct buf *out)
 {
-    struct decoding d = {b, out, 0};
     size_t before = out->n;
+    struct decoding d = {b, out, 0, before + binary_text_max(b)};
     if (binary_put(&d, t, bytes))
         return true;
     out->n = before;

@@ -12,6 +12,7 @@ struct decoding {
     const struct binary *b;
     struct buf *out;
     int depth;
+    size_t end; // of out, at most
 };
 
 // Appends the text of a value of type t (NULL: not known). What was appended by one that failed is

@@ -159,12 +159,21 @@ static int unreadable(const struct column *c, struct err *e)
                    c->name, c->type);
 }
 
+static int too_large(const struct column *c, size_t max, struct err *e)
+{
+    return err_set(e, ERR_DATA,
+                   "a row of more than %zu bytes, as events have them, at column %s; remedy: "
+                   "exclude it, or another large column",
+                   max, c->name);
+}
+
 int row_encode(struct row_out *out, const struct row_map *map, const struct tuple *t,
                const struct tuple *old, enum row_part part, struct err *e)
 {
     if (t->n != map->n || (old && old->n != map->n))
         return err_set(e, ERR_DATA, "a row of %u columns where its relation has %u",
                        t->n != map->n ? t->n : old->n, map->n);
+    const size_t before = out->row.n + out->exact.n, max = out->max ? out->max : ROW_PART_MAX;
     for (uint16_t i = 0; i < map->field_count; i++) {
         const struct row_field *f = &map->fields[i];
         if (part == ROW_KEY && !f->key)
@@ -186,6 +195,8 @@ int row_encode(struct row_out *out, const struct row_map *map, const struct tupl
         else if (v->state == VALUE_BINARY &&
                  !put_binary(out, map, f, (struct slice){(const uint8_t *)v->text, v->n}, part))
             return unreadable(map->columns[f->index], e);
+        if (unlikely(out->row.n + out->exact.n - before > max))
+            return too_large(map->columns[f->index], max, e);
     }
     return 0;
 }

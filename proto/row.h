@@ -10,6 +10,10 @@
 
 enum row_part { ROW_KEY, ROW_BEFORE, ROW_AFTER };
 
+// Some values take more bytes here than on the wire. Three parts stay below 4 GiB, which is what an
+// entry of a batch can hold.
+#define ROW_PART_MAX ((size_t)1280 << 20)
+
 struct row_field; // what row_encode must know of a column, in the order of the numbers
 
 // How the columns of a Relation message map to those of the relation version. The caller sets n,
@@ -31,6 +35,7 @@ struct row_out {
     struct buf unchanged; // varints of field numbers (ROW_AFTER)
     struct array_scratch scratch;
     struct buf text; // of a binary value
+    size_t max;      // bytes that one part may take; 0: ROW_PART_MAX
 };
 void row_out_clear(struct row_out *out);
 void row_out_fini(struct row_out *out);
@@ -39,7 +44,7 @@ void row_out_fini(struct row_out *out);
 // Values that their kind cannot hold go to `exact`; `old` (or NULL) fills unchanged values.
 // Fields come in ascending number, so equal rows have equal bytes, whether their values came as
 // text or binary. -1: column count differs, or an unchanged value in a key or old row, where
-// PostgreSQL puts none (since February 2022). ERR_RETRY: a binary value that nobody here can read;
-// as text it can be had.
+// PostgreSQL puts none (since February 2022), or it would take more than out may hold. ERR_RETRY: a
+// binary value that nobody here can read; as text it can be had.
 int row_encode(struct row_out *out, const struct row_map *map, const struct tuple *t,
                const struct tuple *old, enum row_part part, struct err *e) MUST_CHECK;

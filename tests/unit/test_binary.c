@@ -113,7 +113,7 @@ static void for_each(struct known *k, int (*each)(struct known *k, struct sample
 
 static int check_text(struct known *k, struct sample *s)
 {
-    struct binary b = {find, k, 180000};
+    struct binary b = {.find = find, .arg = k, .version = 180000};
     AUTO_BUF struct buf got = {0};
     buf_puts(&got, "+");
     bool ok = binary_text(&b, s->type, buf_slice(&s->binary), &got);
@@ -134,7 +134,7 @@ static void text_is_the_servers(void **state)
 // One row of one column, encoded from a value.
 static void encode(struct known *k, const struct type *t, struct value v, struct row_out *out)
 {
-    struct binary b = {find, k, 180000};
+    struct binary b = {.find = find, .arg = k, .version = 180000};
     struct column c = {.number = 3,
                        .type_oid = t->oid,
                        .kind = t->kind,
@@ -178,7 +178,7 @@ static void rows_are_the_same(void **state)
 // past its end (ASan sees that), never taken with a rest.
 static int check_cut(struct known *k, struct sample *s)
 {
-    struct binary b = {find, k, 180000};
+    struct binary b = {.find = find, .arg = k, .version = 180000};
     AUTO_BUF struct buf got = {0};
     for (size_t n = 0; n < s->binary.n; n++) {
         uint8_t *copy = xmalloc(n + 1); // of this size, so that a byte more would be seen
@@ -201,7 +201,7 @@ static void cut_values_are_harmless(void **state)
 static void check_refused(const struct type *t, const char *bytes, size_t n, int version)
 {
     struct known k = {.n = 0};
-    struct binary b = {find, &k, version};
+    struct binary b = {.find = find, .arg = &k, .version = version};
     AUTO_BUF struct buf got = {0};
     assert_false(binary_text(&b, t, (struct slice){(const uint8_t *)bytes, n}, &got));
     assert_int_equal(got.n, 0);
@@ -228,7 +228,7 @@ static void what_cannot_be_read_is_refused(void **state)
 static void check_version(uint32_t oid, const char *bytes, size_t n, int version, const char *want)
 {
     struct known k = {.n = 0};
-    struct binary b = {find, &k, version};
+    struct binary b = {.find = find, .arg = &k, .version = version};
     AUTO_BUF struct buf got = {0};
     assert_true(
         binary_text(&b, type_builtin(oid), (struct slice){(const uint8_t *)bytes, n}, &got));
@@ -252,7 +252,7 @@ static void a_column_without_a_decoder(void **state)
 {
     (void)state;
     struct known k = {.n = 0};
-    struct binary b = {find, &k, 180000};
+    struct binary b = {.find = find, .arg = &k, .version = 180000};
     const struct type *t = type_builtin(2205);
     struct column c = {.number = 1,
                        .type_oid = t->oid,
@@ -277,6 +277,68 @@ static void a_column_without_a_decoder(void **state)
     row_out_fini(&out);
 }
 
+static void put_be32(struct buf *b, uint32_t v)
+{
+    for (int shift = 24; shift >= 0; shift -= 8)
+        buf_putc(b, (char)(v >> shift));
+}
+
+// A composite of one field that is the value at hand, of type oid.
+static void wrap(struct buf *value, uint32_t oid)
+{
+    struct buf b = {0};
+    put_be32(&b, 1);
+    put_be32(&b, oid);
+    put_be32(&b, (uint32_t)value->n);
+    buf_put(&b, value->p, value->n);
+    buf_free(value);
+    *value = b;
+}
+
+// A few bytes can stand for very much text: it is refused before it is made.
+static void what_would_be_too_long_is_refused(void **state)
+{
+    (void)state;
+    struct known k = {.n = 0};
+    struct binary b = {.find = find, .arg = &k, .version = 180000, .text_max = 1 << 16};
+    make_known(&k, 20000, "couple");
+    AUTO_BUF struct buf value = {0}, got = {0};
+    buf_puts(&value, "\"");
+    for (int depth = 0; depth < 60; depth++) {
+        wrap(&value, depth ? 20000 : 25);
+        bool read = binary_text(&b, &k.types[0], buf_slice(&value), &got);
+        assert_true(depth < 10 ? read : depth < 20 || !read);
+        assert_true(got.n < 1 << 17);
+        buf_clear(&got);
+    }
+    // an array of numerics, each of 131,072 zeros
+    buf_clear(&value);
+    const uint32_t head[] = {1, 0, 1700, 1000, 1};
+    for (size_t i = 0; i < ARRAY_LEN(head); i++)
+        put_be32(&value, head[i]);
+    for (size_t i = 0; i < 1000; i++)
+        buf_put(&value, "\0\0\0\10\0\0\x7f\xff\0\0\0\0", 12);
+    assert_false(binary_text(&b, type_builtin(1231), buf_slice(&value), &got));
+    assert_int_equal(got.n, 0);
+    assert_true(got.cap < 1 << 20);
+    struct column c = {.number = 1,
+                       .type_oid = 1231,
+                       .kind = type_builtin(1231)->kind,
+                       .name = (char *)"c",
+                       .type = (char *)"numeric[]",
+                       .base_type = (char *)"numeric[]"};
+    struct row_map map = {.n = 1, .binary = &b, .columns = {&c}};
+    struct value v = {(const char *)value.p, (uint32_t)value.n, VALUE_BINARY};
+    struct row_out out = {0};
+    struct err e;
+    row_map_init(&map);
+    assert_int_equal(row_encode(&out, &map, &(struct tuple){1, &v}, NULL, ROW_AFTER, &e), -1);
+    assert_int_equal(e.class, ERR_RETRY); // as text it is what the server lets it be
+    assert_true(out.scratch.values.cap < 1 << 20);
+    row_map_fini(&map);
+    row_out_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +348,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_read_is_refused),
         cmocka_unit_test(what_depends_on_the_version),
         cmocka_unit_test(a_column_without_a_decoder),
+        cmocka_unit_test(what_would_be_too_long_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,6 +297,27 @@ static void large_values(void **state)
     free(text);
 }
 
+// A part that takes more than can be held is refused, with the column at which it did.
+static void a_part_has_a_limit(void **state)
+{
+    (void)state;
+    struct column c = column_of(type_builtin(1022)); // double precision[]
+    struct row_map map = {.n = 1, .columns = {&c}};
+    struct value v = {"{1,2,3,4}", 9, VALUE_TEXT}; // 4 times 8 bytes, and 4 around them
+    struct row_out out = {.max = 36};
+    struct err e;
+    row_map_init(&map);
+    for (size_t i = 0; i < 2; i++) // what was there before does not count
+        assert_int_equal(row_encode(&out, &map, &(struct tuple){1, &v}, NULL, ROW_AFTER, &e), 0);
+    assert_int_equal(out.row.n, 72);
+    out.max = 35;
+    assert_int_equal(row_encode(&out, &map, &(struct tuple){1, &v}, NULL, ROW_AFTER, &e), -1);
+    assert_int_equal(e.class, ERR_DATA);
+    assert_non_null(strstr(e.text, "at column c"));
+    row_map_fini(&map);
+    row_out_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +327,7 @@ int main(void)
         cmocka_unit_test(unchanged_values),
         cmocka_unit_test(column_counts_must_agree),
         cmocka_unit_test(large_values),
+        cmocka_unit_test(a_part_has_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
