@@ -155,6 +155,7 @@ struct fixture {
     size_t ready_n;
     bool keyless;
     uint64_t filenode;
+    const char *terms;
     const struct relation *renewed;
     lsn_t wal;
 };
@@ -239,6 +240,7 @@ static inline struct fixture *setup(bool keyless)
     health_init(&f->health);
     f->keyless = keyless;
     f->filenode = 77;
+    f->terms = "all";
     f->wal = 5000;
     f->journal.catalog = catalog_new();
     f->journal.last = (struct position){999, ORDINAL_END};
@@ -289,7 +291,7 @@ static inline void answer_plan(struct fixture *f, uint64_t pages)
     p->n = 1;
     struct chunk_table *t = p->tables = xcalloc(1, sizeof *t);
     t->table = xstrdup("public.t");
-    t->terms = xstrdup("all");
+    t->terms = xstrdup(f->terms);
     t->info = (struct table_info){
         .oid = 16384, .schema = xstrdup("public"), .name = xstrdup("t"), .replica_identity = 'd'};
     t->part_count = 1;
@@ -348,6 +350,23 @@ static inline bool change(struct fixture *f, uint32_t xid, uint32_t relation, en
     if (unchanged)
         c.unchanged = (struct slice){&note_number, 1};
     bool kept = snapshot_change(f->s, xid, &c);
+    row_bytes_fini(&r);
+    return kept;
+}
+
+// An update that gives the row another key, without its large value.
+static inline bool change_key_to(struct fixture *f, uint32_t xid, uint32_t relation, uint32_t old,
+                                 uint32_t id)
+{
+    static const uint8_t note_number = 2;
+    struct row_bytes was = row_bytes(old, NULL), r = row_bytes(id, NULL);
+    struct change c = {.op = OP_UPDATE,
+                       .relation = relation,
+                       .key = buf_slice(&was.key),
+                       .after = buf_slice(&r.after),
+                       .unchanged = {&note_number, 1}};
+    bool kept = snapshot_change(f->s, xid, &c);
+    row_bytes_fini(&was);
     row_bytes_fini(&r);
     return kept;
 }

@@ -342,7 +342,7 @@ static void a_line_says_what_was_put(void **state)
                                                .at = {0x1234, 5},
                                                .round = 2,
                                                .part = 16384,
-                                               .filenode = 7,
+                                               .origin = 7,
                                                .from = slice_of("a \n"),
                                                .rows = 9,
                                                .table = slice_of("public.\"Odd Name\"")});

@@ -119,6 +119,7 @@ struct chunk {
     struct chunk_order order; // as given; taken over
     enum chunk_status status;
     struct err err;
+    bool unreachable;        // CHUNK_FAILED: there was no connection
     struct chunk_plan *plan; // CHUNK_PLAN; owned
 
     uint64_t xmin, xmax; // of the snapshot that the rows were seen with: pg_current_snapshot, with

@@ -93,10 +93,11 @@ static int wait_rate(struct worker *w)
 
 // ---- connections ----
 
+// A table that somebody has locked is left to him, and tried again: others want this connection.
 static int prepare(struct connection *c, struct err *e)
 {
     AUTO_BUF struct buf sql = {0};
-    buf_puts(&sql, "set application_name = 'rowcast_snapshot'; set lock_timeout = '5s'; "
+    buf_puts(&sql, "set application_name = 'rowcast_snapshot'; set lock_timeout = '200ms'; "
                    "set row_security = off; set idle_in_transaction_session_timeout = 0; "
                    "set max_parallel_workers_per_gather = 0");
     if (c->version >= 110000)
@@ -187,6 +188,12 @@ static bool fail(struct worker *w, struct chunk *c)
     return !w->stopped;
 }
 
+static bool unreachable(struct worker *w, struct chunk *c)
+{
+    c->unreachable = true;
+    return fail(w, c);
+}
+
 // False: given up.
 static bool read_rows(struct worker *w, struct chunk *c)
 {
@@ -194,7 +201,7 @@ static bool read_rows(struct worker *w, struct chunk *c)
         if (wait_rate(w) != 0)
             return false;
         if (ensure_connection(w, &c->err) != 0)
-            return fail(w, c);
+            return unreachable(w, c);
         enum chunk_read_result result = chunk_read_run(&w->read, c);
         if (!w->read.keep)
             disconnect(w);
@@ -216,7 +223,7 @@ static bool read_rows(struct worker *w, struct chunk *c)
 static bool make_plan(struct worker *w, struct chunk *c)
 {
     if (ensure_connection(w, &c->err) != 0)
-        return fail(w, c);
+        return unreachable(w, c);
     if (chunk_plan_make(&w->read.c, w->reader->o.source, &w->waiter, c) == 0)
         return true;
     disconnect(w);

@@ -53,12 +53,26 @@ void job_free(struct job *j)
     want_free(j->wants);
     view_fini(&j->floor);
     progress_free(j->progress);
-    free(j->terms);
     free(j->table);
     free(j);
 }
 
 // ---- saying, waiting ----
+
+void job_stuck(struct job *j, const struct err *e, int64_t final_us)
+{
+    j->stuck = true;
+    job_say(j, e);
+    job_retry(j, e->class == ERR_RETRY ? 0 : final_us);
+}
+
+void job_log(struct job *j, uint32_t xid, const struct change *c)
+{
+    if (j->stuck) // it may last: its chunks have to see all of this
+        change_log_add_lost(j->log, xid);
+    else
+        change_log_add(j->log, xid, c);
+}
 
 void job_say(struct job *j, const struct err *e)
 {
@@ -79,23 +93,21 @@ void job_retry(struct job *j, int64_t least_us)
 }
 
 // While a table cannot be read, for who knows how long, nothing is read that could be laid over.
-void job_log(struct job *j, uint32_t xid, const struct change *c)
-{
-    if (j->refused && j->phase != JOB_READING)
-        change_log_add_lost(j->log, xid);
-    else
-        change_log_add(j->log, xid, c);
-}
-
 static void say_settling(struct job *j, uint64_t xid)
 {
     struct err e;
     err_set(&e, ERR_RETRY,
-            "transaction %llu has been running since before rowcast began: with "
+            "transaction %llu is older than what rowcast remembers of the stream: with "
             "synchronous_standby_names it may have committed before, and wait for a standby; "
             "remedy: end it, or let its standby come",
             (unsigned long long)xid);
     job_say(j, &e);
+}
+
+void job_host_settle(struct job_host *h, int64_t us)
+{
+    h->settle_until = clock_mono_us() + us;
+    h->settle_next = 0;
 }
 
 bool job_misses(struct job *j, const struct view *v, const struct chunk *c)
@@ -107,14 +119,15 @@ bool job_misses(struct job *j, const struct view *v, const struct chunk *c)
         h->settle_next = u64_max(c->next_xid, v->xmax);
     // The oldest that runs; the newest ones are not listed: they are from xmax on.
     uint64_t oldest = v->xip_n ? v->xip[0] : v->xmax;
-    if (!h->settle || oldest >= h->settle_next)
+    if (oldest >= h->settle_next)
         return false;
-    // Which of these were journaled before this process began nobody knows.
-    if (clock_mono_us() < h->settle_until)
-        return true;
-    if (c->synchronous)
+    // Which of these are in WAL nobody knows.
+    int64_t now = clock_mono_us();
+    if (c->synchronous && now >= h->settle_until)
         say_settling(j, oldest);
-    return c->synchronous;
+    if (c->synchronous)
+        h->synchronous_until = now + JOB_SETTLE_US;
+    return now < h->settle_until || now < h->synchronous_until;
 }
 
 // ---- phases ----
@@ -132,6 +145,7 @@ void job_again(struct job *j, bool mark, const char *reason)
     bag_reset(j);
     if (mark) {
         free_parts(j);
+        forget_wants(j);
         j->restart |= j->begun;
         snprintf(j->reason, sizeof j->reason, "%s", reason);
     }
@@ -186,7 +200,7 @@ void job_mark(struct job *j)
     j->state = state_begin(h->state, j->table, j->shape, at);
     (void)emitter_mark(h->emitter, step, j->table, 0, j->begun ? j->reason : j->why);
     j->begun = true;
-    j->restart = j->exhausted = false;
+    j->restart = j->exhausted = j->emitted = false;
     j->rows = 0;
     j->announced = NULL;
     progress_restart(j->progress);
@@ -212,6 +226,7 @@ void job_start(struct job *j)
         j->begun = true;
         j->restart = j->state->lost;
         j->rows = j->state->rows;
+        j->emitted = j->state->part_count != 0;
         j->shape = j->state->shape;
         snprintf(j->reason, sizeof j->reason,
                  "the machine was restarted, or continuity was broken, while it was being read");
@@ -310,6 +325,7 @@ void job_chunk(struct chunk *c)
     struct job_tag *t = c->order.tag;
     struct job *j = t->job;
     bool answered = c->status != CHUNK_MORE, plan = c->order.kind == CHUNK_PLAN;
+    bool unreachable = c->unreachable;
     if (answered)
         untag(j, t);
     if (!plan && (t->stale || j->phase != JOB_READING))
@@ -320,6 +336,8 @@ void job_chunk(struct chunk *c)
         bag_arrived(j, c, t);
     else
         held_arrived(j, c, t);
+    if (unreachable) // which says nothing of the table
+        j->stuck = false;
     if (!answered)
         return;
     range_free(t->range);

@@ -28,7 +28,11 @@
 
 #define JOB_RESTARTS_MAX 5    // by new shapes; then it goes on with the new one
 #define WANT_OFTEN       2000 // rows to be asked for by key before it is done in between
-#define RECENT_XIDS      4096 // transactions that may be journaled and not visible yet
+// Transactions that may be journaled and not visible yet. Where commits wait for a synchronous
+// standby, those that do not wait can be many in the meantime.
+#define RECENT_XIDS (64u << 10)
+// In which what is in WAL becomes visible, unless it waits for such a standby.
+#define JOB_SETTLE_US INT64_C(3000000)
 
 struct recent_xids { // of the newest transactions of the stream
     uint32_t xids[RECENT_XIDS];
@@ -50,11 +54,12 @@ struct job_host {
     size_t held_bytes; // of chunks that wait
     bool cancel;       // an order that would take long is of no use: all are given again
     lsn_t due;         // the lowest LSN that one of them waits for; UINT64_MAX: none
-    // Transactions of before this process, journaled and not visible: not known to be or not.
-    int64_t settle_until; // those that a first view lists as running are waited for until then;
+    // Transactions that are in WAL and not visible, of which nothing is known here: they came
+    // before the stream, or to the process before.
+    int64_t settle_until; // those that the next view lists as running are waited for until then;
                           // longer only where a commit may wait for a synchronous standby
-    bool settle;          // this process did not begin with the stream
-    uint64_t settle_next; // the first xid that was not given out at that first view; 0: none yet
+    int64_t synchronous_until; // of late it did
+    uint64_t settle_next;      // the first xid that was not given out at that view; 0: none yet
 };
 
 enum job_phase {
@@ -74,7 +79,7 @@ struct range { // to be read
 
 struct job_part {
     uint32_t oid;
-    uint64_t filenode;
+    uint64_t origin; // see part_origin
     struct range *todo;
 };
 
@@ -108,8 +113,10 @@ struct job {
     enum job_phase phase;
     bool begun;   // its begin mark is in the journal
     bool restart; // the next mark is a restart mark
+    bool emitted; // since the mark: a range, be it without a row
     bool keyless;
     bool exhausted; // truncated: the stream has all that is left
+    bool stuck;     // an error, and no chunk since: it is tried by one order at a time
     char reason[200];
     struct state_table *state;
     const struct relation *relation; // NULL: no plan yet
@@ -117,8 +124,6 @@ struct job {
     struct identity id;
     uint32_t shape; // the version of its emitted rows; 0: not known
     bool renew;     // the catalog knows of a shape that the stream says nothing of
-    bool refused;   // it cannot be read until somebody does something; tried once a minute
-    char *terms;    // of the plan before
     struct chunk_plan *plan;
     struct job_part *parts;
     size_t part_count;
@@ -151,6 +156,8 @@ struct job {
 
 struct job *job_new(struct job_host *h, const char *table, const char *why);
 void job_free(struct job *j);
+// Transactions that run now may be in WAL, unknown to us; us: for so long that is likely.
+void job_host_settle(struct job_host *h, int64_t us);
 // The connection is lost: what is under way was cancelled, what is held may have missed changes.
 void job_lost(struct job *j);
 // What is under way was cancelled, the stream goes on.
@@ -174,9 +181,14 @@ int64_t job_deadline(const struct job *j);
 void job_again(struct job *j, bool mark, const char *reason);
 void job_retry(struct job *j, int64_t least_us); // waits before its next order, longer each time
 void job_say(struct job *j, const struct err *e);
-void job_log(struct job *j, uint32_t xid, const struct change *c); // for chunks that come later
+// It cannot be read because of *e; final_us: the pause after one that does not pass by itself.
+void job_stuck(struct job *j, const struct err *e, int64_t final_us);
+void job_log(struct job *j, uint32_t xid, const struct change *c);
 void job_mark(struct job *j); // the begin or the restart mark that is due
 void job_ask_plan(struct job *j);
+// What the ranges of a part stand on: its file, what the publications take of it, and whether they
+// are of places. Of another one they say nothing.
+uint64_t part_origin(const struct chunk_table *t, const struct chunk_part *p);
 void job_take_plan(struct job *j, struct chunk *c);
 void job_wait_for_shape(struct job *j);
 void job_end(struct job *j, const char *reason);

@@ -57,16 +57,15 @@ static bool take_view(struct job *j, struct chunk *c)
         return false;
     change_log_lose(j->log);
     j->viewed = true;
+    j->stuck = false;
     return true;
 }
 
 static void failed(struct job *j, const struct chunk *c)
 {
     const struct err e = c->err;
-    job_say(j, &e);
     job_again(j, true, "reading it was interrupted");
-    j->refused = e.class != ERR_RETRY;
-    job_retry(j, j->refused ? FAILED_US : 0);
+    job_stuck(j, &e, FAILED_US);
 }
 
 void bag_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
@@ -92,7 +91,7 @@ void bag_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
         return;
     }
     if (c->status == CHUNK_OK)
-        j->whole_due = c->insert_lsn ? c->insert_lsn : 1;
+        j->whole_due = u64_max(lsn_record_end(c->insert_lsn), 1);
     j->host->held_bytes += chunk_memory(c);
     c->next = NULL;
     *j->queue_end = c;

@@ -67,9 +67,19 @@ struct laying {
     struct held *h;
 };
 
+static bool changes_key(const struct job *j, const struct change *c)
+{
+    AUTO_BUF struct buf key = {0}, exact = {0};
+    return c->op == OP_UPDATE && c->key.p && change_new_key(&j->id, c, &key, &exact) &&
+           !row_key_same(change_key(c), (struct row_key){buf_slice(&key), buf_slice(&exact)});
+}
+
 static int lay_over(void *arg, const struct change *c)
 {
     const struct laying *l = arg;
+    // A row that is asked for by the key that it has in the stream has another one there.
+    if (l->h->chunk->order.kind == CHUNK_LIST && changes_key(l->j, c))
+        return -1;
     return c->relation == l->j->relation->id ? overlay_apply(l->h->overlay, c) : -1;
 }
 
@@ -124,8 +134,8 @@ static void hold(struct job *j, struct chunk *c, struct held *h)
         return;
     }
     keep_rest(j, h);
-    j->refused = false;
     j->backoff_us = 0;
+    j->stuck = false;
     h->next = j->held;
     j->held = h;
 }
@@ -134,9 +144,7 @@ static void failed(struct job *j, struct held *h)
 {
     struct err e = h->chunk->err;
     give_back(j, h);
-    job_say(j, &e);
-    j->refused = e.class != ERR_RETRY;
-    job_retry(j, j->refused ? FAILED_US : 0);
+    job_stuck(j, &e, FAILED_US);
 }
 
 void held_arrived(struct job *j, struct chunk *c, struct job_tag *tag)
@@ -201,10 +209,12 @@ static uint64_t emit_rows(struct job *j, const struct held *h)
 static void emit(struct job *j, struct held *h)
 {
     struct job_host *host = j->host;
-    const struct chunk_part *p = h->chunk->order.part;
+    uint32_t oid = j->parts[h->part].oid;
+    uint64_t origin = j->parts[h->part].origin;
     uint64_t rows = emit_rows(j, h);
     struct position at = emitter_end(host->emitter);
     j->rows += rows;
+    j->emitted |= h->range != NULL;
     metric_add(host->metrics.rows, (int64_t)rows);
     metric_add(host->metrics.bytes, (int64_t)h->chunk->data.n);
     progress_add(j->progress, rows,
@@ -212,10 +222,10 @@ static void emit(struct job *j, struct held *h)
     if (!h->range) {
         list_answered(j, h->stamp, h->chunk->end);
     } else if (h->chunk->order.kind == CHUNK_PAGES) {
-        state_places(host->state, j->state, p->oid, p->filenode,
+        state_places(host->state, j->state, oid, origin,
                      (struct state_range){h->range->place_from, h->range->place_to}, rows, at);
     } else {
-        state_keys(host->state, j->state, p->oid, p->filenode, buf_slice(&h->range->key_from),
+        state_keys(host->state, j->state, oid, origin, buf_slice(&h->range->key_from),
                    buf_slice(&h->range->key_to), rows, at);
     }
     free_held(j, h);
@@ -302,18 +312,16 @@ bool held_change(struct job *j, uint32_t xid, const struct change *c)
         return true;
     }
     job_log(j, xid, c);
-    if (!j->relation || j->phase != JOB_READING) {
+    if (j->relation && j->phase == JOB_READING) {
+        overlay_held(j, xid, c);
+        follow_wants(j, c);
+    } else if (c->unchanged.n && c->key.p && j->state) {
         // No plan yet: nothing was read, or what was read counts for rows asked for later.
-        if (c->unchanged.n && c->key.p && j->state) {
-            struct identity saved = j->id;
-            identity_init(&j->id, catalog_get(j->host->catalog, c->relation));
-            follow_wants(j, c);
-            j->id = saved;
-        }
-        return true;
+        struct identity saved = j->id;
+        identity_init(&j->id, catalog_get(j->host->catalog, c->relation));
+        follow_wants(j, c);
+        j->id = saved;
     }
-    overlay_held(j, xid, c);
-    follow_wants(j, c);
     if (want_bytes(j->wants) > WANT_BYTES_MAX)
         job_again(j, true, "more rows lost sight of a large value than can be remembered");
     return true;

@@ -6,6 +6,7 @@
 #include "source/snapshot/progress.h"
 
 #include <stdio.h>
+#include <xxhash.h>
 
 #define REFUSED_US INT64_C(60000000) // until a table that cannot be read is tried again
 #define VISIBLE_US INT64_C(50000)    // in which what is in WAL becomes visible, as a rule
@@ -168,7 +169,8 @@ static void order_list(struct job *j)
 
 bool job_order(struct job *j)
 {
-    if (j->phase != JOB_READING || j->exhausted || clock_mono_us() < j->retry_at)
+    if (j->phase != JOB_READING || j->exhausted || clock_mono_us() < j->retry_at ||
+        (j->stuck && j->outstanding))
         return false;
     bool main_done = true;
     if (!j->list_left && want_count(j->wants) >= WANT_OFTEN) {
@@ -190,11 +192,17 @@ bool job_order(struct job *j)
 
 // ---- plans ----
 
+uint64_t part_origin(const struct chunk_table *t, const struct chunk_part *p)
+{
+    uint64_t seed = p->filenode << 1 | (p->kind == CHUNK_PAGES);
+    return XXH3_64bits_withSeed(t->terms, strlen(t->terms), seed);
+}
+
 // All of a part but what is known to be emitted.
 static void fill_todo(const struct job *j, const struct chunk_part *cp, struct job_part *p)
 {
     const struct state_part *done =
-        j->state && j->begun && !j->keyless ? state_part_of(j->state, cp->oid, cp->filenode) : NULL;
+        j->state && j->begun && !j->keyless ? state_part_of(j->state, p->oid, p->origin) : NULL;
     if (cp->kind != CHUNK_PAGES) {
         if (done && done->whole)
             return;
@@ -218,7 +226,7 @@ static void fill_todo(const struct job *j, const struct chunk_part *cp, struct j
 static bool keep_todo(struct job_part *old, size_t n, struct job_part *p)
 {
     for (size_t i = 0; i < n; i++) {
-        if (old[i].oid != p->oid || old[i].filenode != p->filenode)
+        if (old[i].oid != p->oid || old[i].origin != p->origin)
             continue;
         p->todo = old[i].todo;
         old[i].todo = NULL;
@@ -244,7 +252,7 @@ static void use_plan(struct job *j, const struct chunk_table *t)
         const struct chunk_part *cp = &t->parts[i];
         struct job_part *p = &j->parts[i];
         p->oid = cp->oid;
-        p->filenode = cp->filenode;
+        p->origin = part_origin(t, cp);
         rows += cp->rows > 0 ? cp->rows : 0;
         if (!keep_todo(old, old_n, p))
             fill_todo(j, cp, p);
@@ -256,7 +264,6 @@ static void use_plan(struct job *j, const struct chunk_table *t)
     free(old);
     progress_plan(j->progress, rows, pages);
     j->phase = JOB_READING;
-    j->refused = false;
     if (j->keyless) // so that it need not be given up for what was about to become visible
         j->retry_at = latest(j->host->settle_until, clock_mono_us() + VISIBLE_US);
 }
@@ -304,28 +311,31 @@ static enum found find_relation(struct job *j, const struct chunk_table *t, stru
     return other && !keyless && j->rows && j->restarts++ < JOB_RESTARTS_MAX ? FOUND_OTHER : FOUND;
 }
 
+static bool has_part(const struct chunk_table *t, uint32_t oid, uint64_t origin)
+{
+    for (size_t i = 0; i < t->part_count; i++) {
+        if (t->parts[i].oid == oid && part_origin(t, &t->parts[i]) == origin)
+            return true;
+    }
+    return false;
+}
+
 // Rows of another file, or chosen otherwise, than those that were emitted.
 static bool other_rows(const struct job *j, const struct chunk_table *t)
 {
-    if (!j->part_count || !j->rows)
-        return false;
-    bool other = j->terms && strcmp(j->terms, t->terms) != 0;
-    for (size_t i = 0; i < j->part_count; i++) {
-        bool found = false;
-        for (size_t k = 0; k < t->part_count; k++)
-            found |=
-                t->parts[k].oid == j->parts[i].oid && t->parts[k].filenode == j->parts[i].filenode;
-        other |= !found;
-    }
-    return other;
+    bool other = false;
+    for (size_t i = 0; i < j->part_count; i++)
+        other |= !has_part(t, j->parts[i].oid, j->parts[i].origin);
+    const struct state_table *s = j->state; // of a process before
+    for (size_t i = 0; s && s->round == s->kept_round && i < s->part_count; i++)
+        other |= !has_part(t, s->parts[i].oid, s->parts[i].origin);
+    return other && j->emitted;
 }
 
 static void plan_refused(struct job *j, const struct err *e)
 {
-    job_say(j, e);
+    job_stuck(j, e, REFUSED_US);
     j->phase = JOB_DRAINING;
-    j->refused = e->class != ERR_RETRY;
-    job_retry(j, j->refused ? REFUSED_US : 0);
 }
 
 static void take_table(struct job *j, const struct chunk_table *t)
@@ -337,8 +347,6 @@ static void take_table(struct job *j, const struct chunk_table *t)
     }
     switch (find_relation(j, t, &e)) {
     case FOUND:
-        free(j->terms);
-        j->terms = xstrdup(t->terms ? t->terms : "");
         use_plan(j, t);
         break;
     case FOUND_OTHER:

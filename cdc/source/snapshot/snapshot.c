@@ -8,7 +8,6 @@
 #include "source/snapshot/request.h"
 
 #define HELD_BYTES_MAX (16u << 20)      // of chunks that are under way or wait
-#define SETTLE_US      INT64_C(3000000) // for transactions of before this process to become visible
 #define KEEP_US        INT64_C(200000)  // between two looks at what is durable
 #define LOOK_US        INT64_C(1000000) // while something is read
 
@@ -107,12 +106,13 @@ static struct job *find_job(const struct snapshot *s, const char *table)
     return j;
 }
 
-static void add_job(struct snapshot *s, const char *table, const char *why)
+static struct job *add_job(struct snapshot *s, const char *table, const char *why)
 {
     struct job *j = job_new(&s->host, table, why);
     HASH_ADD_KEYPTR(hh, s->jobs, j->table, strlen(j->table), j);
     metric_add(s->host.metrics.tables, 1);
     requests_set_busy(s->requests, table, true);
+    return j;
 }
 
 static void start_job(struct snapshot *s, struct job *j)
@@ -139,14 +139,14 @@ static void consider(void *arg, const char *table)
     uint32_t generation;
     const struct state_table *t = state_find(s->host.state, table);
     enum state_step step = t ? t->step : STATE_NONE;
-    bool new = step == STATE_NONE &&wanted(s) && state_ready(s->host.state, &generation);
-    if ((!new &&step != STATE_BEGUN) || find_job(s, table))
+    bool unread = step == STATE_NONE && wanted(s) && state_ready(s->host.state, &generation);
+    if ((!unread && step != STATE_BEGUN) || find_job(s, table))
         return;
-    add_job(s, table, s->why);
+    struct job *j = add_job(s, table, s->why);
     // One that is read in part is not out of sight for a change: its rows may move to where
     // everything was read, without their large values.
     if (step == STATE_BEGUN)
-        start_job(s, find_job(s, table));
+        start_job(s, j);
 }
 
 static void know(void *arg, const char *table)
@@ -169,6 +169,7 @@ static int broken(struct snapshot *s, uint32_t generation, struct err *e)
     }
     for (size_t i = 0; i < s->active_n; i++)
         job_again(s->active[i], true, why);
+    job_host_settle(&s->host, JOB_SETTLE_US); // of those that were missed
     return state_break(s->host.state, generation, forget, e);
 }
 
@@ -220,10 +221,8 @@ void snapshot_start(struct snapshot *s, bool standby, lsn_t shown)
     }
     s->standby = false;
     requests_refuse(s->requests, NULL);
-    if (!s->session_before && !s->fresh) {
-        s->host.settle = true;
-        s->host.settle_until = clock_mono_us() + SETTLE_US;
-    }
+    if (!s->session_before)
+        job_host_settle(&s->host, s->fresh ? 0 : JOB_SETTLE_US);
     requests_each(s->requests, consider, s);
     s->session_before = true;
     s->why = "the table is new";
@@ -340,7 +339,7 @@ static void start_jobs(struct snapshot *s)
 {
     size_t n = 0;
     for (size_t i = 0; i < s->active_n; i++)
-        n += !s->active[i]->refused;
+        n += !s->active[i]->stuck;
     for (struct job *j = s->jobs; j && n < SNAPSHOT_TABLES_AT_ONCE; j = j->hh.next) {
         if (j->phase != JOB_QUEUED)
             continue;
@@ -405,7 +404,7 @@ static void say(struct snapshot *s, int64_t now)
         struct job *j = s->active[i];
         progress_log(j->progress, now);
         buf_puts(&text, text.n > 9 ? "; " : ", reading existing rows of ");
-        if (j->refused)
+        if (j->stuck)
             buf_printf(&text, "%s: cannot be read, see the log", j->table);
         else
             progress_put(j->progress, now, &text);

@@ -104,28 +104,28 @@ static void add_range(struct state_part *p, struct state_range r)
     p->ranges[at] = r;
 }
 
-static struct state_part *find_part(const struct state_table *t, uint32_t oid, uint64_t filenode)
+static struct state_part *find_part(const struct state_table *t, uint32_t oid, uint64_t origin)
 {
     for (size_t i = 0; i < t->part_count; i++) {
-        if (t->parts[i].oid == oid && t->parts[i].filenode == filenode)
+        if (t->parts[i].oid == oid && t->parts[i].origin == origin)
             return &t->parts[i];
     }
     return NULL;
 }
 
-const struct state_part *state_part_of(const struct state_table *t, uint32_t oid, uint64_t filenode)
+const struct state_part *state_part_of(const struct state_table *t, uint32_t oid, uint64_t origin)
 {
-    return t->round == t->kept_round ? find_part(t, oid, filenode) : NULL;
+    return t->round == t->kept_round ? find_part(t, oid, origin) : NULL;
 }
 
-static struct state_part *part(struct state_table *t, uint32_t oid, uint64_t filenode)
+static struct state_part *part(struct state_table *t, uint32_t oid, uint64_t origin)
 {
-    struct state_part *p = find_part(t, oid, filenode);
+    struct state_part *p = find_part(t, oid, origin);
     if (p)
         return p;
     t->parts = xrealloc(t->parts, (t->part_count + 1) * sizeof *t->parts);
     p = &t->parts[t->part_count++];
-    *p = (struct state_part){.oid = oid, .filenode = filenode};
+    *p = (struct state_part){.oid = oid, .origin = origin};
     return p;
 }
 
@@ -151,7 +151,7 @@ static bool begun(struct state_table *t, uint32_t round)
 
 static void apply_keys(struct state_table *t, const struct state_line *l)
 {
-    struct state_part *p = part(t, l->part, l->filenode);
+    struct state_part *p = part(t, l->part, l->origin);
     struct slice end = buf_slice(&p->key_end);
     if (p->whole || l->from.n != end.n || (end.n && memcmp(end.p, l->from.p, end.n) != 0))
         return; // behind what is missing: it is read again
@@ -176,8 +176,7 @@ static void apply(struct state *s, const struct state_line *l)
         t->shape = l->part;
         break;
     case 'P':
-        add_range(part(t, l->part, l->filenode),
-                  (struct state_range){place(l->from), place(l->to)});
+        add_range(part(t, l->part, l->origin), (struct state_range){place(l->from), place(l->to)});
         t->rows += l->rows;
         break;
     case 'Q':
@@ -228,7 +227,7 @@ static void put_part(const struct state_table *t, const struct state_part *p, ui
     struct state_line l = {.kind = 'P',
                            .round = t->kept_round,
                            .part = p->oid,
-                           .filenode = p->filenode,
+                           .origin = p->origin,
                            .table = slice_of(t->table)};
     for (size_t i = 0; i < p->n; i++) {
         l.from = (struct slice){(const uint8_t *)&p->ranges[i].from, 8};
@@ -488,28 +487,28 @@ struct state_table *state_begin(struct state *s, const char *table, uint32_t sha
     return t;
 }
 
-void state_places(struct state *s, struct state_table *t, uint32_t oid, uint64_t filenode,
+void state_places(struct state *s, struct state_table *t, uint32_t oid, uint64_t origin,
                   struct state_range range, uint64_t rows, struct position at)
 {
     add(s, &(struct state_line){.kind = 'P',
                                 .at = at,
                                 .round = t->round,
                                 .part = oid,
-                                .filenode = filenode,
+                                .origin = origin,
                                 .from = {(const uint8_t *)&range.from, 8},
                                 .to = {(const uint8_t *)&range.to, 8},
                                 .rows = rows,
                                 .table = slice_of(t->table)});
 }
 
-void state_keys(struct state *s, struct state_table *t, uint32_t oid, uint64_t filenode,
+void state_keys(struct state *s, struct state_table *t, uint32_t oid, uint64_t origin,
                 struct slice from, struct slice to, uint64_t rows, struct position at)
 {
     add(s, &(struct state_line){.kind = 'Q',
                                 .at = at,
                                 .round = t->round,
                                 .part = oid,
-                                .filenode = filenode,
+                                .origin = origin,
                                 .from = from,
                                 .to = to,
                                 .rows = rows,

@@ -30,7 +30,7 @@ struct state_range { // of places of the heap
 
 struct state_part { // what is emitted of it
     uint32_t oid;
-    uint64_t filenode;
+    uint64_t origin;            // what the ranges stand on
     struct state_range *ranges; // ascending, apart from each other
     size_t n;
     struct buf key_end; // all rows up to this key; empty: none
@@ -77,14 +77,13 @@ void state_known(struct state *s, const char *table);
 struct state_table *state_begin(struct state *s, const char *table, uint32_t shape,
                                 struct position at);
 // Rows of a part, up to this position: a range of places, or of keys (all of them: to is empty).
-void state_places(struct state *s, struct state_table *t, uint32_t part, uint64_t filenode,
+void state_places(struct state *s, struct state_table *t, uint32_t part, uint64_t origin,
                   struct state_range range, uint64_t rows, struct position at);
-void state_keys(struct state *s, struct state_table *t, uint32_t part, uint64_t filenode,
+void state_keys(struct state *s, struct state_table *t, uint32_t part, uint64_t origin,
                 struct slice from, struct slice to, uint64_t rows, struct position at);
 void state_want(struct state *s, struct state_table *t, struct row_key key);
 void state_end(struct state *s, struct state_table *t, uint64_t rows, struct position at);
 // From time to time: what could not be written is written; a long file is written anew.
 void state_settle(struct state *s);
 // What is durable of a part, of the present round; NULL: nothing.
-const struct state_part *state_part_of(const struct state_table *t, uint32_t oid,
-                                       uint64_t filenode);
+const struct state_part *state_part_of(const struct state_table *t, uint32_t oid, uint64_t origin);

@@ -20,7 +20,7 @@ void state_line_put(struct buf *out, const struct state_line *l)
 {
     AUTO_BUF struct buf body = {0};
     buf_printf(&body, "%c %" PRIx64 " %" PRIx64 " %" PRIx32 " %" PRIx32 " %" PRIx64 " ", l->kind,
-               l->at.lsn, l->at.ordinal, l->round, l->part, l->filenode);
+               l->at.lsn, l->at.ordinal, l->round, l->part, l->origin);
     put_hex(&body, l->from);
     buf_putc(&body, ' ');
     put_hex(&body, l->to);
@@ -90,7 +90,7 @@ static bool parse(struct slice line, struct buf *scratch, struct state_line *l)
     size_t at[3], n[3];
     if (!number(word(&line), &l->at.lsn) || !number(word(&line), &l->at.ordinal) ||
         !number(word(&line), &round) || !number(word(&line), &part) ||
-        !number(word(&line), &l->filenode) || !bytes(word(&line), scratch, &at[0], &n[0]) ||
+        !number(word(&line), &l->origin) || !bytes(word(&line), scratch, &at[0], &n[0]) ||
         !bytes(word(&line), scratch, &at[1], &n[1]) || !number(word(&line), &l->rows) ||
         !bytes(word(&line), scratch, &at[2], &n[2]) || line.n)
         return false;
