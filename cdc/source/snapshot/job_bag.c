@@ -167,13 +167,14 @@ bool bag_change(struct job *j, uint32_t xid, const struct change *c)
         return true;
     if (!j->viewed) {
         job_log(j, xid, c);
-    } else if (!mark_stands(j)) {
-        if (!view_sees(&j->view, xid) && count_in(j, c) != 0) {
+        return true;
+    }
+    if (view_sees(&j->view, xid))
+        return !mark_stands(j);
+    change_log_add_lost(j->log, xid); // should it be begun again
+    if (!mark_stands(j)) {
+        if (count_in(j, c) != 0)
             job_again(j, true, "it was changed in a way that cannot be counted in");
-            change_log_add_lost(j->log, xid);
-        }
-    } else if (view_sees(&j->view, xid)) {
-        return false;
     } else if (c->op == OP_TRUNCATE) {
         truncated(j);
     }
