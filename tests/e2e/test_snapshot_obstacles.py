@@ -17,8 +17,9 @@ def test_tables_that_cannot_be_read_keep_none_waiting(make_postgres, make_rowcas
     for table in (*closed, *locked, "z1", "z2"):
         pg.sql(f"create table {table} (id int primary key, v text); insert into {table} select g,"
                " repeat('x', 100) from generate_series(1, 8000) g")
-    pg.sql("create role reader login replication; create publication rowcast for table " + ", ".join((*closed,
-           *locked, "z1", "z2")) + "; grant select on " + ", ".join((*locked, "z1", "z2")) + " to reader")
+    all_tables, readable = (*closed, *locked, "z1", "z2"), (*locked, "z1", "z2")
+    pg.sql("create role reader login replication; create publication rowcast for table "
+           f"{', '.join(all_tables)}; grant select on {', '.join(readable)} to reader")
     pg.sql("select pg_create_logical_replication_slot('rowcast', 'pgoutput')")
     rc = make_rowcast("--create", "off", source=pg.conninfo(user="reader")).start()
     with contextlib.closing(pg.connect(autocommit=False)) as other:
@@ -45,7 +46,8 @@ def waiting_commit(pg, statement):
     thread = threading.Thread(target=pg.sql, args=(statement,), daemon=True)
     thread.start()
     wait_for(lambda: pg.lsn() > before and pg.value(
-        "select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == 1, what="it to wait")
+        "select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == 1,
+             what="it to wait")
     yield
     pg.configure({"synchronous_standby_names": ""})
     pg.reload()
