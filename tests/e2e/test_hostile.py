@@ -150,7 +150,7 @@ def test_answers_with_numbers_that_cannot_be(pg, hostile, make_rowcast):
     rc = make_rowcast(source=source(pg, hostile))
     for request, answer, said in (
             (b"select slot_type = 'logical', plugin", slot, "retrying.*does not say from where"),
-            (b"wal_status', '') = 'lost'", figures, "the server is paying for the slot")):
+            (b"wal_status', '') = 'lost'", figures, "the server needs somebody to look after it")):
         def spoil(sock, answer=answer):
             sock.sendall(answer)
             return INSTEAD
