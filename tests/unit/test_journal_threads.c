@@ -168,7 +168,9 @@ static void *look_around(void *arg)
     struct journal_identity id;
     while (journal_watermark(f->j) < 0x1000 + TXNS * 0x100 - 0x100 + 0x10) {
         struct cursor earliest = journal_earliest(f->j), latest = journal_latest(f->j);
-        CHECK(journal_check_cursor(f->j, &latest) == CURSOR_OK);
+        // While this thread waits for a core, retention may have passed what was the latest.
+        CHECK(journal_check_cursor(f->j, &latest) == CURSOR_OK ||
+              position_cmp(latest.at, journal_earliest(f->j).at) < 0);
         CHECK(position_cmp(earliest.at, latest.at) <= 0);
         CHECK(journal_identity(f->j, &id));
         buf_clear(&out);
