@@ -282,6 +282,17 @@ bool relation_same(const struct relation *a, const struct relation *b)
     return x.n == y.n && memcmp(x.p, y.p, x.n) == 0;
 }
 
+size_t relation_key_numbers(const struct relation *r, uint32_t *ret)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->column_count; i++) {
+        if (r->columns[i].key)
+            ret[n++] = r->columns[i].number;
+    }
+    qsort(ret, n, sizeof *ret, u32_cmp);
+    return n;
+}
+
 const struct column *relation_column(const struct relation *r, uint32_t number)
 {
     for (size_t i = 0; i < r->column_count; i++) {
@@ -469,12 +480,6 @@ static const char *relation_field(const struct wire_field *f, struct relation *r
     default: // of a later version
         return NULL;
     }
-}
-
-static int u32_cmp(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
 }
 
 // One number, one column: of those in use and those reserved, none stands twice.

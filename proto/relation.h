@@ -102,3 +102,6 @@ bool relation_same(const struct relation *a, const struct relation *b);
 const struct column *relation_column(const struct relation *r, uint32_t number); // or NULL
 void relation_encode_column(struct buf *out, const struct column *c);            // a Column message
 const char *relation_identity_name(const struct relation *r); // "default", "full" ..
+// Field numbers of the key's columns, ascending, into ret, which has room for column_count; returns
+// how many.
+size_t relation_key_numbers(const struct relation *r, uint32_t *ret);

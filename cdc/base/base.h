@@ -53,3 +53,10 @@ static inline uint64_t u64_max(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
 }
+
+// For qsort.
+static inline int u32_cmp(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}

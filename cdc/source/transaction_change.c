@@ -131,12 +131,6 @@ int transaction_row(struct transaction *t, const struct pgoutput_message *m, siz
     return 0;
 }
 
-static int by_oid(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
 // Each event has all the names: one that stands there again and again would make very many of a
 // small message.
 static int check_distinct(const struct pgoutput_truncate *m, struct err *e)
@@ -144,7 +138,7 @@ static int check_distinct(const struct pgoutput_truncate *m, struct err *e)
     AUTO_FREE uint32_t *relids = xmalloc(((size_t)m->n + 1) * sizeof *relids);
     for (uint32_t i = 0; i < m->n; i++)
         relids[i] = pgoutput_truncate_relid(m, i);
-    qsort(relids, m->n, sizeof *relids, by_oid);
+    qsort(relids, m->n, sizeof *relids, u32_cmp);
     for (uint32_t i = 1; i < m->n; i++) {
         if (relids[i] == relids[i - 1])
             return err_set(e, ERR_DATA, "a truncate that names table OID %u twice", relids[i]);

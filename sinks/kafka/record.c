@@ -20,20 +20,10 @@ enum {
 
 // ---- keys ----
 
-static int by_number(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 void key_columns_init(struct key_columns *k, const struct relation *r)
 {
     *k = (struct key_columns){.numbers = xcalloc(r->column_count + 1u, sizeof *k->numbers)};
-    for (size_t i = 0; i < r->column_count; i++) {
-        if (r->columns[i].key)
-            k->numbers[k->n++] = r->columns[i].number;
-    }
-    qsort(k->numbers, k->n, sizeof *k->numbers, by_number);
+    k->n = relation_key_numbers(r, k->numbers);
 }
 
 void key_columns_free(struct key_columns *k)

@@ -7,20 +7,10 @@
 #define TAG_EXACT     0x42 // Change.exact
 #define TAG_EXACT_KEY 0x52 // Change.exact_key
 
-static int by_number(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
 void identity_init(struct identity *id, const struct relation *r)
 {
     *id = (struct identity){.relation = r};
-    for (uint16_t i = 0; i < r->column_count; i++) {
-        if (r->columns[i].key)
-            id->numbers[id->n++] = r->columns[i].number;
-    }
-    qsort(id->numbers, id->n, sizeof id->numbers[0], by_number);
+    id->n = (uint32_t)relation_key_numbers(r, id->numbers);
 }
 
 uint64_t row_key_hash(struct row_key k)
