@@ -13,6 +13,15 @@ static void part_fini(struct chunk_part *p)
     free(p->keys);
 }
 
+const struct chunk_key *chunk_part_key(const struct chunk_part *p, const char *column)
+{
+    for (size_t i = 0; i < p->key_count; i++) {
+        if (strcmp(p->keys[i].column, column) == 0)
+            return &p->keys[i];
+    }
+    return NULL;
+}
+
 void chunk_plan_free(struct chunk_plan *p)
 {
     if (!p)

@@ -55,6 +55,9 @@ struct chunk_part {
     size_t key_count;
 };
 
+// The one of this column; NULL: it is not in the index.
+const struct chunk_key *chunk_part_key(const struct chunk_part *p, const char *column);
+
 // A published table: its own rows, or with publish_via_partition_root those of its leaves under its
 // name.
 struct chunk_table {

@@ -317,10 +317,7 @@ static bool has_keys(const struct chunk_order *o)
 {
     for (size_t i = 0; i < o->relation->column_count; i++) {
         const struct column *c = &o->relation->columns[i];
-        bool found = !c->key;
-        for (size_t k = 0; k < o->part->key_count && !found; k++)
-            found = strcmp(o->part->keys[k].column, c->name) == 0;
-        if (!found)
+        if (c->key && !chunk_part_key(o->part, c->name))
             return false;
     }
     return true;

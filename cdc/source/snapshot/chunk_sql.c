@@ -179,15 +179,6 @@ static void put_bound(struct buf *out, const struct chunk_part *p, struct slice 
         buf_puts(out, "))");
 }
 
-static const struct chunk_key *key_of(const struct chunk_part *p, const char *column)
-{
-    for (size_t i = 0; i < p->key_count; i++) {
-        if (strcmp(p->keys[i].column, column) == 0)
-            return &p->keys[i];
-    }
-    return NULL;
-}
-
 static void put_list(struct buf *out, const struct chunk_order *order)
 {
     const struct relation *r = order->relation;
@@ -199,7 +190,7 @@ static void put_list(struct buf *out, const struct chunk_order *order)
             if (!r->columns[i].key)
                 continue;
             struct slice text;
-            const struct chunk_key *k = key_of(order->part, r->columns[i].name);
+            const struct chunk_key *k = chunk_part_key(order->part, r->columns[i].name);
             CHECK(chunk_key_next(&in, &text) && k);
             buf_puts(out, between);
             put_compare(out, k, COMPARE_EQ, text);
