@@ -68,7 +68,7 @@ void job_stuck(struct job *j, const struct err *e, int64_t final_us)
 
 void job_log(struct job *j, uint32_t xid, const struct change *c)
 {
-    if (j->stuck) // it may last: its chunks have to see all of this
+    if (j->stuck)
         change_log_add_lost(j->log, xid);
     else
         change_log_add(j->log, xid, c);
@@ -92,7 +92,6 @@ void job_retry(struct job *j, int64_t least_us)
     j->retry_at = clock_mono_us() + wait;
 }
 
-// While a table cannot be read, for who knows how long, nothing is read that could be laid over.
 static void say_settling(struct job *j, uint64_t xid)
 {
     struct err e;

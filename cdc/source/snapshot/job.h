@@ -79,7 +79,9 @@ struct range { // to be read
 
 struct job_part {
     uint32_t oid;
-    uint64_t origin; // see part_origin
+    // What the ranges stand on: the part's file, what the publications take of it, and whether they
+    // are of places. Of a part with another one they say nothing.
+    uint64_t origin;
     struct range *todo;
 };
 
@@ -183,12 +185,11 @@ void job_retry(struct job *j, int64_t least_us); // waits before its next order,
 void job_say(struct job *j, const struct err *e);
 // It cannot be read because of *e; final_us: the pause after one that does not pass by itself.
 void job_stuck(struct job *j, const struct err *e, int64_t final_us);
+// Notes a change for chunks that did not see it. While the table cannot be read, for who knows how
+// long, only that there was one: chunks that did not see it are read again.
 void job_log(struct job *j, uint32_t xid, const struct change *c);
 void job_mark(struct job *j); // the begin or the restart mark that is due
 void job_ask_plan(struct job *j);
-// What the ranges of a part stand on: its file, what the publications take of it, and whether they
-// are of places. Of another one they say nothing.
-uint64_t part_origin(const struct chunk_table *t, const struct chunk_part *p);
 void job_take_plan(struct job *j, struct chunk *c);
 void job_wait_for_shape(struct job *j);
 void job_end(struct job *j, const char *reason);

@@ -248,7 +248,7 @@ void held_emit(struct job *j, lsn_t passed)
 // ---- the stream ----
 
 // What the consumer has after this change, as far as large values go.
-static void follow_wants(struct job *j, const struct change *c)
+static void follow_wants(struct job *j, const struct identity *id, const struct change *c)
 {
     if (!c->key.p)
         return;
@@ -256,7 +256,7 @@ static void follow_wants(struct job *j, const struct change *c)
     if (c->op != OP_UPDATE)
         return;
     AUTO_BUF struct buf key = {0}, exact = {0};
-    if (!change_new_key(&j->id, c, &key, &exact))
+    if (!change_new_key(id, c, &key, &exact))
         return;
     struct row_key new_key = {buf_slice(&key), buf_slice(&exact)};
     want_remove(j->wants, new_key);
@@ -314,13 +314,12 @@ bool held_change(struct job *j, uint32_t xid, const struct change *c)
     job_log(j, xid, c);
     if (j->relation && j->phase == JOB_READING) {
         overlay_held(j, xid, c);
-        follow_wants(j, c);
+        follow_wants(j, &j->id, c);
     } else if (c->unchanged.n && c->key.p && j->state) {
         // No plan yet: nothing was read, or what was read counts for rows asked for later.
-        struct identity saved = j->id;
-        identity_init(&j->id, catalog_get(j->host->catalog, c->relation));
-        follow_wants(j, c);
-        j->id = saved;
+        struct identity id;
+        identity_init(&id, catalog_get(j->host->catalog, c->relation));
+        follow_wants(j, &id, c);
     }
     if (want_bytes(j->wants) > WANT_BYTES_MAX)
         job_again(j, true, "more rows lost sight of a large value than can be remembered");

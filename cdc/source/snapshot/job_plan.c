@@ -192,7 +192,7 @@ bool job_order(struct job *j)
 
 // ---- plans ----
 
-uint64_t part_origin(const struct chunk_table *t, const struct chunk_part *p)
+static uint64_t part_origin(const struct chunk_table *t, const struct chunk_part *p)
 {
     uint64_t seed = p->filenode << 1 | (p->kind == CHUNK_PAGES);
     return XXH3_64bits_withSeed(t->terms, strlen(t->terms), seed);

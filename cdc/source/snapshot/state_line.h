@@ -12,7 +12,7 @@ struct state_line {
     struct position at;    // {0, 0}: needs no vouching
     uint32_t round;        // 'I': the generation
     uint32_t part;         // 'I': 1 when it was closed clean
-    uint64_t origin;       // of the part: see part_origin
+    uint64_t origin;       // of the part: see job_part
     struct slice from, to; // places as 8 bytes little-endian; keys; 'W': key and exact; 'I': to is
                            // the boot id
     uint64_t rows;         // 'I': 1 when snapshots are switched on
