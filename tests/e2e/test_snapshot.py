@@ -176,8 +176,13 @@ def test_what_is_read_and_when(pg, make_rowcast):
     assert not found.differences(pg, ("public.a", "public.b"))
 
 
-def test_moved_rows_keep_large_values(pg, make_rowcast):
-    """Rows that move into pages that were read already, by updates without their large values."""
+# Rows of the end move into the first pages, without their large values being told.
+MOVES = """update t set n = 1, id = id + 100000 where id > 11500 and id % 2 = 0;
+update t set n = 2 where id > 11000 and id < 12000"""
+
+
+def half_read(pg, make_rowcast):
+    """A table of rows with large values, with room in its first pages, which are read already."""
     pg.sql("create table t (id int primary key, n int, big text);"
            "alter table t alter big set storage external;"
            "insert into t select g, 0, repeat(md5(g::text), 64) from generate_series(1, 12000) g;"
@@ -188,8 +193,13 @@ def test_moved_rows_keep_large_values(pg, make_rowcast):
     rc = make_rowcast("--snapshot", "initial", "--snapshot-connections", "1",
                       "--snapshot-rate", "8MiB", source=pg.conninfo()).start()
     rc.wait_metric(lambda m: (m.get("rowcast_snapshot_rows_total") or 0) > 0)
-    pg.sql("update t set n = 1, id = id + 100000 where id > 11500 and id % 2 = 0;"
-           "update t set n = 2 where id > 11000 and id < 12000")
+    return rc
+
+
+def test_moved_rows_keep_large_values(pg, make_rowcast):
+    """Rows that move into pages that were read already, by updates without their large values."""
+    rc = half_read(pg, make_rowcast)
+    pg.sql(MOVES)
     wait_idle(rc)
     found = dumped(rc)
     assert not found.differences(pg, ("public.t",))
@@ -290,19 +300,9 @@ def test_again_after_a_gap(pg, make_rowcast):
 
 def test_moved_while_rowcast_was_away(pg, make_rowcast):
     """Rows that nobody read yet move, while no rowcast runs, into pages that were read already."""
-    pg.sql("create table t (id int primary key, n int, big text);"
-           "alter table t alter big set storage external;"
-           "insert into t select g, 0, repeat(md5(g::text), 64) from generate_series(1, 12000) g;"
-           "create publication rowcast for table t")
-    with pg.connect(autocommit=True) as c:
-        c.execute("delete from t where id <= 4000")
-        c.execute("vacuum t")  # room in the first pages
-    rc = make_rowcast("--snapshot", "initial", "--snapshot-connections", "1",
-                      "--snapshot-rate", "8MiB", source=pg.conninfo()).start()
-    rc.wait_metric(lambda m: (m.get("rowcast_snapshot_rows_total") or 0) > 0)
+    rc = half_read(pg, make_rowcast)
     rc.kill9()
-    pg.sql("update t set n = 1, id = id + 100000 where id > 11500 and id % 2 = 0;"
-           "update t set n = 2 where id > 11000 and id < 12000")
+    pg.sql(MOVES)
     rc.start()
     wait_idle(rc)
     assert not dumped(rc).differences(pg, ("public.t",))

@@ -260,6 +260,13 @@ static inline void teardown(struct fixture *f)
     free(f);
 }
 
+// The process ends without a word; nothing was given back.
+static inline void kill_process(struct fixture *f)
+{
+    snapshot_free(f->s, false);
+    cancel(f);
+}
+
 static inline void step(struct fixture *f, lsn_t passed)
 {
     snapshot_step(f->s, passed);
@@ -304,6 +311,15 @@ static inline void answer_plan(struct fixture *f, uint64_t pages)
                                       .rows = -1,
                                       .kind = f->keyless ? CHUNK_WHOLE : CHUNK_PAGES};
     answer(f, c);
+}
+
+// The same where a plan may not hold for a change that came meanwhile, and is asked for once more.
+static inline void answer_plans(struct fixture *f, uint64_t pages, lsn_t passed)
+{
+    answer_plan(f, pages);
+    step(f, passed);
+    if (f->orders[0].kind == CHUNK_PLAN)
+        answer_plan(f, pages);
 }
 
 static inline void see(struct chunk *c, uint64_t xmin, uint64_t xmax, uint64_t running,

@@ -222,8 +222,7 @@ static void a_held_row_that_moved(struct fixture *f, struct chunk *c, bool kille
     step(f, 1050);
     assert_true(change(f, 701, 1, OP_UPDATE, 1, "="));
     if (killed) {
-        snapshot_free(f->s, false);
-        cancel(f);
+        kill_process(f);
         begin_process(f, false);
     } else {
         snapshot_lost(f->s);

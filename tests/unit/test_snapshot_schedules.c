@@ -22,8 +22,7 @@ static void a_row_moves_before_reading_goes_on(void **state)
     (void)state;
     struct fixture *f = setup(false);
     read_half(f);
-    snapshot_free(f->s, false);
-    cancel(f);
+    kill_process(f);
     begin_process(f, false);
     snapshot_lost(f->s);
     snapshot_start(f->s, false, 3000);
@@ -93,10 +92,7 @@ static void a_bag_gets_a_key(void **state)
     f->renewed = catalog_get(f->journal.catalog, 2);
     f->keyless = false;
     step(f, 5000);
-    answer_plan(f, 5);
-    step(f, 5000);
-    if (f->orders[0].kind == CHUNK_PLAN)
-        answer_plan(f, 5);
+    answer_plans(f, 5, 5000);
     wait_order(f, 5000);
     c = chunk_of(f, 0);
     assert_int_equal(c->order.kind, CHUNK_PAGES);
@@ -124,10 +120,7 @@ static void a_filter_is_dropped(void **state)
     f->terms = "others";
     step(f, 1100);
     step(f, f->wal);
-    answer_plan(f, 20);
-    step(f, f->wal);
-    if (f->orders[0].kind == CHUNK_PLAN)
-        answer_plan(f, 20);
+    answer_plans(f, 20, f->wal);
     step(f, f->wal);
     c = chunk_of(f, 0);
     assert_int_equal(c->order.place_from, 0);
@@ -141,15 +134,11 @@ static void a_filter_is_dropped_between_two_processes(void **state)
     (void)state;
     struct fixture *f = setup(false);
     read_half(f);
-    snapshot_free(f->s, false);
-    cancel(f);
+    kill_process(f);
     f->terms = "others";
     begin_process(f, false);
     step(f, 1100);
-    answer_plan(f, 20);
-    step(f, 1100);
-    if (f->orders[0].kind == CHUNK_PLAN)
-        answer_plan(f, 20);
+    answer_plans(f, 20, 1100);
     step(f, 1100);
     struct chunk *c = chunk_of(f, 0);
     assert_int_equal(c->order.place_from, 0);
