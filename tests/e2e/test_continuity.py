@@ -35,9 +35,8 @@ def sender_pid(pg):
     return pg.sql("select active_pid from pg_replication_slots where slot_name = 'rowcast'")[0][0]
 
 
-def end_sender(pg, slot="rowcast"):
-    pg.sql("select pg_terminate_backend(active_pid) from pg_replication_slots"
-           " where slot_name = %s", slot)
+def end_sender(pg):
+    os.kill(sender_pid(pg), signal.SIGTERM)
 
 
 def test_the_experiment_holds(pg, make_rowcast):
