@@ -146,7 +146,8 @@ static void a_client_sends_what_is_no_request(void **state)
         int fd = raw(f);
         assert_int_equal(send(fd, noise, sent[i].n, 0), sent[i].n);
         size_t n = i == 1 ? 6 : strlen(sent[i].end);
-        assert_int_equal(send(fd, sent[i].end, n, 0), n);
+        if (n) // else it is answered already, and may be closed
+            assert_int_equal(send(fd, sent[i].end, n, 0), n);
         ssize_t got = recv(fd, answer, sizeof answer - 1, MSG_WAITALL);
         assert_true(got > 0);
         answer[got] = 0;
